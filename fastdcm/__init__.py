@@ -1,0 +1,1 @@
+"""Hospital DICOM exports to chunked Zarr stores."""

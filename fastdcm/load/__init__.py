@@ -1,0 +1,1 @@
+"""A store to arrays and geometry."""

@@ -1,0 +1,1 @@
+"""The pipeline and everything that runs it."""

@@ -1,0 +1,1 @@
+"""Files to header fields to a columnar instance index."""

@@ -1,0 +1,1 @@
+"""Index to series to volumes to the plan. Pure: no I/O, no dask, no zarr."""
