@@ -16,8 +16,15 @@ ICO = "icometrix__dicom2nifti/tests/data"
 STACK = "moloney__dcmstack/test/data/dcmstack/2D_16Echo_qT2"
 IBSI = "theibsi__data_sets/ibsi_validation"
 
-# (reference, DICOM source, number of the volume inside what the source becomes, largest shift of the grids in mm)
+# (reference, DICOM sources that are one volume)
 REFERENCES = [
+    *((f"neurolabusc__dcm_qa_ts/Ref/{n}.nii", f"neurolabusc__dcm_qa_ts/In/{n}.dcm") for n in range(1, 10)),
+    (f"{STACK}/single_slice.nii.gz", f"{STACK}/TE_20_SlcPos_-33.707626341697.dcm"),
+    (
+        f"{STACK}/single_vol.nii.gz",
+        f"{STACK}/TE_20_SlcPos_-33.707626341697.dcm",
+        f"{STACK}/TE_20_SlcPos_-23.207628249046.dcm",
+    ),
     (f"{ICO}/failing/slicecount/001_ground_truth.nii.gz", f"{ICO}/failing/slicecount/001"),
     (f"{ICO}/ge/dti/001_ground_truth.nii.gz", f"{ICO}/ge/dti/001"),
     (f"{ICO}/ge/fmri/001_implicit_ground_truth.nii.gz", f"{ICO}/ge/fmri/001_implicit"),
@@ -46,9 +53,10 @@ REFERENCES = [
 ]
 
 
-@pytest.mark.parametrize(("reference", "source"), REFERENCES, ids=[r for r, _ in REFERENCES])
-def test_same_voxels_at_the_same_points(reference: str, source: str, tmp_path: Path) -> None:
-    report = fastdcm.convert([str(DATA / source)], str(tmp_path / "out.zarr"))
+@pytest.mark.parametrize("files", REFERENCES, ids=[files[0] for files in REFERENCES])
+def test_same_voxels_at_the_same_points(files: tuple[str, ...], tmp_path: Path) -> None:
+    reference, *sources = files
+    report = fastdcm.convert([str(DATA / source) for source in sources], str(tmp_path / "out.zarr"))
     assert report.exit_code == 0
     volumes = fastdcm.open(str(tmp_path / "out.zarr")).volumes
     assert len(volumes) == 1
