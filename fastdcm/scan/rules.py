@@ -1,0 +1,400 @@
+"""What header values mean, in one place: used by the fast path and by the reference reader alike.
+
+Pure functions of raw element bytes and of index rows. No pydicom here, except to name a UID or to decode a character
+set that is not plain ASCII, and then imported on the spot.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from fastdcm.errors import Code, Outcome
+
+Row = Mapping[str, object]
+Pair = Sequence[float | None]
+Verdict = tuple[Outcome, Code, str]
+
+
+# ---------------------------------------------------------------------------- transfer syntaxes
+
+
+class Syntax(NamedTuple):
+    """How a file of one transfer syntax is encoded (PS3.5 Annex A)."""
+
+    name: str
+    pixels: Literal["native", "encapsulated", "video"] = "encapsulated"
+    implicit: bool = False
+    big_endian: bool = False
+    deflated: bool = False
+
+
+IMPLICIT_LITTLE = "1.2.840.10008.1.2"
+EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
+DEFLATED = "1.2.840.10008.1.2.1.99"
+EXPLICIT_BIG = "1.2.840.10008.1.2.2"
+GE_PRIVATE = "1.2.840.113619.5.2"
+"""GE's implicit little endian header with big endian pixel data."""
+
+_JPEG = "1.2.840.10008.1.2.4."
+
+TRANSFER_SYNTAXES: Mapping[str, Syntax] = {
+    IMPLICIT_LITTLE: Syntax("Implicit VR Little Endian", "native", implicit=True),
+    EXPLICIT_LITTLE: Syntax("Explicit VR Little Endian", "native"),
+    "1.2.840.10008.1.2.1.98": Syntax("Encapsulated Uncompressed Explicit VR Little Endian"),
+    DEFLATED: Syntax("Deflated Explicit VR Little Endian", "native", deflated=True),
+    EXPLICIT_BIG: Syntax("Explicit VR Big Endian", "native", big_endian=True),
+    GE_PRIVATE: Syntax("GE Private Implicit VR with Big Endian Pixels", "native", implicit=True),
+    "1.2.840.10008.1.2.5": Syntax("RLE Lossless"),
+    "1.2.840.10008.1.2.8.1": Syntax("Deflated Image Frame Compression"),
+    **{
+        _JPEG + number: Syntax(name)
+        for number, name in {
+            "50": "JPEG Baseline",
+            "51": "JPEG Extended",
+            "53": "JPEG Spectral Selection",
+            "55": "JPEG Full Progression",
+            "57": "JPEG Lossless",
+            "70": "JPEG Lossless SV1",
+            "80": "JPEG-LS Lossless",
+            "81": "JPEG-LS Near-lossless",
+            "90": "JPEG 2000 Lossless",
+            "91": "JPEG 2000",
+            "92": "JPEG 2000 Multi-component Lossless",
+            "93": "JPEG 2000 Multi-component",
+            "110": "JPEG XL Lossless",
+            "111": "JPEG XL JPEG Recompression",
+            "112": "JPEG XL",
+            "201": "HTJ2K Lossless",
+            "202": "HTJ2K Lossless RPCL",
+            "203": "HTJ2K",
+        }.items()
+    },
+    **{
+        _JPEG + number: Syntax(name, "video")
+        for number, name in {
+            "100": "MPEG2 Main Profile / Main Level",
+            "100.1": "MPEG2 Main Profile / Main Level, fragmentable",
+            "101": "MPEG2 Main Profile / High Level",
+            "101.1": "MPEG2 Main Profile / High Level, fragmentable",
+            "102": "MPEG-4 AVC/H.264 High Profile",
+            "102.1": "MPEG-4 AVC/H.264 High Profile, fragmentable",
+            "103": "MPEG-4 AVC/H.264 BD-compatible",
+            "103.1": "MPEG-4 AVC/H.264 BD-compatible, fragmentable",
+            "104": "MPEG-4 AVC/H.264 for 2D Video",
+            "104.1": "MPEG-4 AVC/H.264 for 2D Video, fragmentable",
+            "105": "MPEG-4 AVC/H.264 for 3D Video",
+            "105.1": "MPEG-4 AVC/H.264 for 3D Video, fragmentable",
+            "106": "MPEG-4 AVC/H.264 Stereo",
+            "106.1": "MPEG-4 AVC/H.264 Stereo, fragmentable",
+            "107": "HEVC/H.265 Main Profile",
+            "108": "HEVC/H.265 Main 10 Profile",
+        }.items()
+    },
+    **{f"1.2.840.10008.1.2.7.{n}": Syntax("SMPTE ST 2110", "video") for n in (1, 2, 3)},
+}
+
+
+# ---------------------------------------------------------------------------- SOP classes
+
+DICOMDIR_CLASS = "1.2.840.10008.1.3.10"
+SLIDE_CLASS = "1.2.840.10008.5.1.4.1.1.77.1.6"
+RT_DOSE_CLASS = "1.2.840.10008.5.1.4.1.1.481.2"
+PIXEL_KEYWORDS: Mapping[int, str] = {
+    0x7FE00008: "FloatPixelData",
+    0x7FE00009: "DoubleFloatPixelData",
+    0x7FE00010: "PixelData",
+}
+_IMAGE_KEYWORDS = frozenset({"SegmentationStorage", "LabelMapSegmentationStorage", "ParametricMapStorage"})
+
+
+def is_image_class(sop_class_uid: str | None) -> bool:
+    """Whether objects of this SOP Class must have pixels (an RT Dose need not: it may hold histograms alone)."""
+    from pydicom.uid import UID
+
+    keyword = UID(sop_class_uid or "").keyword
+    return "ImageStorage" in keyword or keyword in _IMAGE_KEYWORDS
+
+
+def sop_class_name(sop_class_uid: str | None) -> str:
+    """Name a SOP Class for a message: ``Enhanced SR Storage (1.2.840...)``."""
+    from pydicom.uid import UID
+
+    if not sop_class_uid:
+        return "no SOP Class UID"
+    name = UID(sop_class_uid).name
+    return sop_class_uid if name == sop_class_uid else f"{name} ({sop_class_uid})"
+
+
+# ---------------------------------------------------------------------------- values of elements
+
+_NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eEdD][+-]?\d+)?", re.ASCII)
+_BINARY: Mapping[str, str] = {
+    "US": "H",
+    "SS": "h",
+    "UL": "I",
+    "SL": "i",
+    "FL": "f",
+    "FD": "d",
+    "UV": "Q",
+    "SV": "q",
+}
+_PADDING = " \0\t\r\n"
+
+
+def parse_number(text: str) -> float | None:
+    """Read one decimal number as hospitals write it: None is absent, NaN is there but unreadable."""
+    text = text.strip(_PADDING)
+    if not text:
+        return None
+    if not _NUMBER.fullmatch(text):
+        return math.nan
+    value = float(text.replace(",", ".").replace("d", "e").replace("D", "e"))
+    return value if math.isfinite(value) else math.nan
+
+
+def parse_numbers(raw: bytes, count: int) -> list[float | None]:
+    r"""Read the first ``count`` values of a DS or IS element (PS3.5 6.2), tolerantly.
+
+    Takes a decimal comma, NULs and spaces, more than 16 characters. ``nan``, ``inf`` and garbage are NaN (there but
+    unreadable); what is empty or not there is None. Always returns ``count`` values.
+    """
+    values = [parse_number(part) for part in raw.decode("latin-1").split("\\", count)[:count]]
+    return values + [None] * (count - len(values))
+
+
+def parse_binary(raw: bytes, vr: str, little_endian: bool, count: int) -> list[float | None]:
+    """Read the first ``count`` values of a binary number element; floats that are not finite are NaN."""
+    code = _BINARY[vr]
+    size = struct.calcsize("<" + code)
+    there = min(count, len(raw) // size)
+    numbers = struct.unpack(f"{'<' if little_endian else '>'}{there}{code}", raw[: there * size])
+    values: list[float | None] = [float(n) if math.isfinite(n) else math.nan for n in numbers]
+    return values + [None] * (count - there)
+
+
+def parse_values(raw: bytes, vr: str, little_endian: bool, count: int) -> list[float | None]:
+    """Read numbers of any VR: binary ones by ``vr``, all others as decimal text."""
+    if vr in _BINARY:
+        return parse_binary(raw, vr, little_endian, count)
+    return parse_numbers(raw, count)
+
+
+def to_int(value: float | None) -> int | None:
+    """Return a whole number that fits int32, else None."""
+    if value is None or not math.isfinite(value) or value != int(value) or abs(value) > 2**31 - 1:
+        return None
+    return int(value)
+
+
+def finite(value: float | None) -> float | None:
+    """Return the number, or None where it is unreadable: all float columns but slope and intercept."""
+    return None if value is None or not math.isfinite(value) else value
+
+
+_TIME = re.compile(r"(\d\d)(?::?(\d\d)(?::?(\d\d)(?:[.,](\d*))?)?)?", re.ASCII)
+_DATE_TIME = re.compile(r"\d{8}([\d.]*)([+-]\d{4})?", re.ASCII)
+
+
+def parse_time(text: str | None) -> float | None:
+    """Return a TM value (PS3.5 6.2, and ACR-NEMA's colons) as seconds since midnight; None where unreadable."""
+    match = _TIME.fullmatch((text or "").strip(_PADDING))
+    if not match:
+        return None
+    hours, minutes, seconds, fraction = (part or "0" for part in match.groups())
+    if int(hours) > 23 or int(minutes) > 59 or int(seconds) > 60:
+        return None
+    return int(hours) * 3600 + int(minutes) * 60 + float(f"{seconds}.{fraction}")
+
+
+def parse_date_time(text: str | None) -> float | None:
+    """Return the time of day of a DT value as seconds since midnight; None where it has none."""
+    match = _DATE_TIME.fullmatch((text or "").strip(_PADDING))
+    return parse_time(match[1]) if match else None
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
+
+
+def clean_text(raw: bytes, charsets: Sequence[str] = ()) -> str | None:
+    r"""Decode a text element; None where it is empty. The result always encodes as UTF-8.
+
+    ``charsets`` are the values of Specific Character Set (0008,0005). Without one, bytes above 127 are taken as UTF-8
+    if they are valid UTF-8, else as Latin 1. What the declared set cannot read is replaced. Control characters become
+    a space, backslashes between values stay.
+    """
+    try:
+        text = raw.decode("ascii") if b"\x1b" not in raw else _decode(raw, charsets)
+    except UnicodeDecodeError:
+        text = _decode(raw, charsets)
+    return _CONTROL.sub(" ", text.strip(_PADDING)).strip() or None
+
+
+def _decode(raw: bytes, charsets: Sequence[str]) -> str:
+    """Decode bytes that are not plain ASCII."""
+    names = [name.strip(_PADDING) for name in charsets]
+    if not any(names):
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError:
+            return raw.decode("latin-1")
+    from pydicom import charset
+
+    known = [charset.python_encoding[name] for name in names if name in charset.python_encoding]
+    if not known:
+        return raw.decode("utf-8", "replace")
+    if len(known) == 1 and b"\x1b" not in raw:
+        return raw.decode(known[0], "replace")
+    return charset.decode_bytes(raw, known, set(b"\\^=\t\n\f\r"))
+
+
+def raw_text(raw: bytes) -> str | None:
+    """Return bytes as Latin 1 without padding, None where empty: UIDs and what is only ever compared."""
+    return raw.decode("latin-1").strip(_PADDING) or None
+
+
+# ---------------------------------------------------------------------------- spacing
+
+_CROSS_SECTIONAL = frozenset({"CT", "MR", "PT", "NM", "RTDOSE"})
+
+
+def _valid(pair: Pair | None) -> tuple[float, float] | None:
+    """Return (dy, dx) if both are positive numbers."""
+    if pair is None or len(pair) < 2:
+        return None
+    dy, dx = pair[0], pair[1]
+    if dy is None or dx is None or not (0 < dy < math.inf and 0 < dx < math.inf):
+        return None
+    return dy, dx
+
+
+def spacing_of(
+    pixel_spacing: Pair | None,
+    imager_spacing: Pair | None,
+    nominal_spacing: Pair | None,
+    calibration_type: str | None,
+    modality: str | None,
+) -> tuple[float | None, float | None, str | None]:
+    """Choose the in-plane spacing and say what it measures (PS3.3 10.7.1.3).
+
+    Parameters
+    ----------
+    pixel_spacing, imager_spacing, nominal_spacing
+        (between rows, between columns) in mm: Pixel Spacing (0028,0030), Imager Pixel Spacing (0018,1164),
+        Nominal Scanned Pixel Spacing (0018,2010).
+    calibration_type
+        Pixel Spacing Calibration Type (0028,0A02).
+    modality
+        Decides whether Imager Pixel Spacing says anything about Pixel Spacing.
+
+    Returns
+    -------
+    (dy, dx, kind)
+        ``patient`` (in the patient), ``calibrated`` (a projection, corrected for magnification), ``detector``
+        (in the plane of the detector or of the digitised film), or (None, None, None). A spacing that is not
+        two positive numbers is none.
+    """
+    pixel, imager, nominal = _valid(pixel_spacing), _valid(imager_spacing), _valid(nominal_spacing)
+    if pixel is None:
+        other = imager or nominal
+        return (*other, "detector") if other else (None, None, None)
+    if modality in _CROSS_SECTIONAL:
+        return *pixel, "patient"
+    if calibration_type:
+        return *pixel, "calibrated"
+    if imager is None:
+        return *pixel, "patient"
+    same = all(math.isclose(a, b, rel_tol=1e-4) for a, b in zip(pixel, imager, strict=True))
+    return *pixel, "detector" if same else "calibrated"
+
+
+# ---------------------------------------------------------------------------- outcomes
+
+
+def _int(row: Row, name: str) -> int | None:
+    value = row[name]
+    return value if isinstance(value, int) else None
+
+
+def _text(row: Row, name: str) -> str | None:
+    value = row[name]
+    return value if isinstance(value, str) else None
+
+
+def expected_pixel_bytes(row: Row) -> int | None:
+    """Return how many bytes native pixels must have (PS3.5 8.1.1), without the padding byte.
+
+    None for encapsulated pixels and where Rows, Columns or Bits Allocated are not known. One-bit (and 12-bit) pixels
+    are contiguous across frames.
+    """
+    syntax = TRANSFER_SYNTAXES.get(_text(row, "transfer_syntax") or "")
+    rows, columns, bits = _int(row, "rows"), _int(row, "columns"), _int(row, "bits_allocated")
+    if (syntax and syntax.pixels != "native") or not rows or not columns or not bits:
+        return None
+    samples = float(_int(row, "samples") or 1)
+    if samples == 3 and (photometric := _text(row, "photometric")):
+        samples = {"YBR_FULL_422": 2.0, "YBR_PARTIAL_422": 2.0, "YBR_PARTIAL_420": 1.5}.get(photometric, 3.0)
+    return math.ceil(rows * columns * samples * bits * max(_int(row, "n_frames") or 1, 1) / 8)
+
+
+def decide_outcome(row: Row) -> Verdict | None:
+    """Return the outcome that the header alone decides, or None: an image, to be grouped.
+
+    Reads the columns of identity and pixel format, ``size`` and ``image_type`` of a DICOM file's instance row.
+    """
+    return _not_image(row) or _filtered(row) or _failed(row)
+
+
+def _not_image(row: Row) -> Verdict | None:
+    sop_class, syntax = _text(row, "sop_class_uid"), TRANSFER_SYNTAXES.get(_text(row, "transfer_syntax") or "")
+    if sop_class == DICOMDIR_CLASS:
+        return Outcome.NOT_IMAGE, Code.DICOMDIR, "a DICOMDIR: a list of files, it has no image itself"
+    if syntax and syntax.pixels == "video":
+        return Outcome.NOT_IMAGE, Code.VIDEO, f"video ({syntax.name}): not converted"
+    if row["pixel_keyword"] is None and not is_image_class(sop_class):
+        return Outcome.NOT_IMAGE, Code.SOP_CLASS, f"{sop_class_name(sop_class)}: no pixel data"
+    if row["pixel_keyword"] is not None and not (
+        _int(row, "rows") or _int(row, "columns") or is_image_class(sop_class)
+    ):
+        return Outcome.NOT_IMAGE, Code.SOP_CLASS, f"{sop_class_name(sop_class)}: no Rows and Columns"
+    return None
+
+
+def _filtered(row: Row) -> Verdict | None:
+    kinds = (_text(row, "image_type") or "").upper().split("\\")
+    if _text(row, "sop_class_uid") == SLIDE_CLASS and {"LABEL", "OVERVIEW"} & {kind.strip() for kind in kinds}:
+        return Outcome.FILTERED, Code.WSI_LABEL, "label or overview of a slide: may show the patient's name"
+    return None
+
+
+def _failed(row: Row) -> Verdict | None:
+    uid = _text(row, "transfer_syntax") or ""
+    if _text(row, "sop_class_uid") == SLIDE_CLASS:
+        return Outcome.FAILED, Code.UNSUPPORTED_WSI, "whole-slide images are not converted yet"
+    if row["pixel_keyword"] is None:
+        name = sop_class_name(_text(row, "sop_class_uid"))
+        return Outcome.FAILED, Code.BAD_HEADER, f"{name}: an image class, but there is no pixel data element"
+    for column, keyword in (("rows", "Rows"), ("columns", "Columns"), ("bits_allocated", "Bits Allocated")):
+        value = _int(row, column)
+        if value is None or value < 1:
+            return Outcome.FAILED, Code.BAD_HEADER, f"{keyword} is {'missing' if value is None else value}"
+    if uid not in TRANSFER_SYNTAXES:
+        return Outcome.FAILED, Code.UNSUPPORTED_SYNTAX, f"transfer syntax {uid or '(none)'} is not known"
+    return _truncated(row)
+
+
+def _truncated(row: Row) -> Verdict | None:
+    """Compare the bytes that native pixels need, or that are declared, with those that are in the file."""
+    offset, length, size = _int(row, "pixel_offset"), _int(row, "pixel_length"), _int(row, "size")
+    expected = expected_pixel_bytes(row)
+    there = math.inf if length is None or length < 0 else length
+    if offset is not None and offset >= 0 and size is not None:
+        there = min(there, max(size - offset, 0))
+    if expected is None:  # encapsulated: checked when decoding, but nothing at all is seen here
+        expected = 1
+    if there >= expected:
+        return None
+    return Outcome.FAILED, Code.TRUNCATED, f"pixel data is cut short: {expected} bytes needed, {there:.0f} there"
