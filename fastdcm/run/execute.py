@@ -1,0 +1,310 @@
+"""Parallel work, all of it: one iterator over Dask, whichever scheduler was asked for. The only module that knows Dask.
+
+A task that raises gives its exception as a value. Tasks are taken from their iterator as room appears, so the driver
+holds a bounded number of them, and results come in the order in which they finish.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fastdcm.errors import UsageError
+from fastdcm.model import Resources
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+MEMORY_SHARE = 0.6
+SHARDS_A_WORKER = 3
+"""Input, output and encoded bytes of the shard at hand."""
+_UNLIMITED = 1 << 62
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Engine:
+    """What ``map_tasks`` runs on; made by ``start_engine``, changes the time of a run and never its bytes."""
+
+    scheduler: str
+    workers: int
+    """Tasks that run at the same time."""
+    memory_bytes: int
+    client: Any = None
+    """``distributed.Client``, or None for threads of this process."""
+
+
+@contextmanager
+def start_engine(resources: Resources) -> Iterator[Engine]:
+    """Start (or connect to) the workers, and leave them when the block ends.
+
+    Parameters
+    ----------
+    resources : Resources
+        ``local``: threads of this process; ``processes``: a ``LocalCluster``, spawned; ``tcp://HOST:PORT``: a
+        scheduler that runs already, whose workers can import fastdcm and see the same paths.
+
+    Raises
+    ------
+    UsageError
+        The scheduler's name is unknown, nothing answers there, or ``distributed`` is not installed.
+    """
+    workers, memory = worker_count(resources), memory_limit(resources)
+    if resources.scheduler == "local":
+        yield Engine("local", workers * max(resources.threads, 1), memory)
+        return
+    if resources.scheduler != "processes" and not resources.scheduler.startswith(("tcp://", "tls://", "inproc://")):
+        raise UsageError(f"scheduler {resources.scheduler!r} is none of local, processes, tcp://HOST:PORT")
+    with _client(resources, workers) as client:
+        threads = sum(client.nthreads().values())
+        yield Engine(resources.scheduler, max(threads, 1), memory, client)
+
+
+@contextmanager
+def _client(resources: Resources, workers: int) -> Iterator[Any]:
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError as error:
+        raise UsageError(
+            f"--scheduler {resources.scheduler} wants the package distributed: pip install 'fastdcm[cluster]'"
+        ) from error
+    if resources.scheduler == "processes":
+        threads = max(resources.threads, 1)
+        with (
+            LocalCluster(  # memory is bounded by the tasks: spilling or killing at a guess would only do harm
+                n_workers=workers, threads_per_worker=threads, memory_limit=0, dashboard_address=None
+            ) as cluster,
+            Client(cluster) as client,
+        ):
+            yield client
+        return
+    try:
+        connection = Client(resources.scheduler, timeout=20)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"no Dask scheduler answers at {resources.scheduler}") from error
+    with connection as client:
+        yield client
+
+
+def map_tasks(
+    function: Callable[[Task], Result], tasks: Iterable[Task], engine: Engine, *, window: int | None = None
+) -> Iterator[tuple[Task, Result | Exception]]:
+    """Run a function over tasks and yield each with its result as it completes, in no set order.
+
+    Parameters
+    ----------
+    function : callable
+        Of one task; importable by name (it travels by pickle), idempotent (a task may run twice when a worker is lost).
+    tasks : iterable
+        Taken in the calling thread, a window at a time. Each should be worth 0.1 s or more.
+    engine : Engine
+        Where to run.
+    window : int, optional
+        Tasks in flight; the default is 4 a worker.
+
+    Yields
+    ------
+    (task, result or exception)
+        An exception is that of the task, or that of Dask when the task killed its workers repeatedly.
+    """
+    stream = iter(tasks)
+    first = list(islice(stream, 2))
+    if engine.client is not None:
+        yield from _map_client(function, _chain(first, stream), engine, window or 2 * engine.workers)
+    elif len(first) < 2 or engine.workers == 1:  # nothing to schedule: without the import of Dask
+        for task in _chain(first, stream):
+            yield task, _attempt(function, task)
+    else:
+        yield from _map_threads(function, _chain(first, stream), engine.workers, window or 4 * engine.workers)
+
+
+def _chain(first: list[Task], rest: Iterator[Task]) -> Iterator[Task]:
+    while first:
+        yield first.pop(0)
+    yield from rest
+
+
+def _attempt(function: Callable[[Task], Result], task: Task) -> Result | Exception:
+    """Return the result or the exception: the one boundary where any error of a task becomes a value."""
+    try:
+        return function(task)
+    except Exception as error:  # noqa: BLE001
+        return error
+
+
+def _map_threads(
+    function: Callable[[Task], Result], tasks: Iterator[Task], workers: int, window: int
+) -> Iterator[tuple[Task, Result | Exception]]:
+    """Two overlapping windows on Dask's threaded scheduler: while one ends, the next one fills the free threads."""
+    from dask.threaded import get
+
+    half = max(window // 2, workers)
+    done: queue.SimpleQueue[tuple[int, Task, Result | Exception]] = queue.SimpleQueue()
+    stop = threading.Event()
+    waiting: dict[int, Task] = {}
+
+    def run(number: int, key: int) -> None:
+        task = waiting.pop(key)
+        if not stop.is_set():
+            done.put((number, task, _attempt(function, task)))
+
+    def start(number: int) -> int:
+        batch = list(islice(tasks, half))
+        keys = {("task", number, i): i for i in range(len(batch))}
+        waiting.update({number * half + i: task for i, task in enumerate(batch)})
+        graph = {key: (run, number, number * half + i) for key, i in keys.items()}
+        if graph:
+            feeders.submit(get, graph, list(graph), pool=pool)
+        return len(batch)
+
+    pool, feeders = ThreadPoolExecutor(workers), ThreadPoolExecutor(2)
+    try:
+        open_windows: dict[int, int] = {}
+        number = 0
+        while True:
+            while len(open_windows) < 2 and (size := start(number)):
+                open_windows[number] = size
+                number += 1
+            if not open_windows:
+                return
+            of, task, result = done.get()
+            open_windows[of] -= 1
+            if not open_windows[of]:
+                del open_windows[of]
+            yield task, result
+    finally:
+        stop.set()
+        feeders.shutdown()
+        pool.shutdown()
+
+
+def _map_client(
+    function: Callable[[Task], Result], tasks: Iterator[Task], engine: Engine, window: int
+) -> Iterator[tuple[Task, Result | Exception]]:
+    """Keep ``window`` futures in flight on a ``distributed`` cluster; lost workers are its own retries."""
+    from distributed import as_completed
+
+    client = engine.client
+    running: dict[str, tuple[Any, Task]] = {}
+    completed = as_completed()
+
+    def submit(task: Task) -> None:
+        future = client.submit(_attempt, function, task, pure=False, retries=0)
+        running[future.key] = (future, task)
+        completed.add(future)
+
+    try:
+        for task in islice(tasks, window):
+            submit(task)
+        while running:
+            future = next(completed)
+            _, task = running.pop(future.key)
+            error = future.exception()
+            outcome = future.result() if error is None else _as_exception(error)
+            future.release()
+            for following in islice(tasks, 1):
+                submit(following)
+            yield task, outcome
+    finally:
+        if running:
+            client.cancel([future for future, _ in running.values()])
+
+
+def _as_exception(error: BaseException) -> Exception:
+    return error if isinstance(error, Exception) else RuntimeError(type(error).__name__)
+
+
+# ---------------------------------------------------------------------------- resources
+
+
+def fit_memory(engine: Engine, shard_bytes: int) -> tuple[Engine, str | None]:
+    """Lower the tasks at the same time until each has room for three of the largest shards.
+
+    Parameters
+    ----------
+    engine : Engine
+        With ``memory_bytes`` for all its workers.
+    shard_bytes : int
+        Uncompressed bytes of the largest shard of the run.
+
+    Returns
+    -------
+    (Engine, note)
+        The note is a sentence for the user, or None when nothing had to change.
+    """
+    if engine.scheduler not in ("local", "processes"):
+        return engine, None  # other machines: their memory is theirs
+    room = max(int(engine.memory_bytes // max(SHARDS_A_WORKER * shard_bytes, 1)), 1)
+    if room >= engine.workers:
+        return engine, None
+    note = (
+        f"{room} instead of {engine.workers} workers: the largest shard has {shard_bytes / 2**20:.0f} MiB, a worker "
+        f"wants {SHARDS_A_WORKER} of them, and {engine.memory_bytes / 2**20:.0f} MiB may be used (--memory)"
+    )
+    return replace(engine, workers=room), note
+
+
+def worker_count(resources: Resources) -> int:
+    """Return the workers asked for, else one a core that this process may use (affinity, cgroup quota)."""
+    if resources.workers is not None:
+        return max(resources.workers, 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(min(cores, int(_cpu_quota())), 1)
+
+
+def memory_limit(resources: Resources) -> int:
+    """Return the bytes that all workers together may use: those asked for, else 60 % of the machine or cgroup."""
+    if resources.memory_bytes is not None:
+        return resources.memory_bytes
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limits = [machine, *(_number(path) for path in _cgroup_files("memory.max", "memory/memory.limit_in_bytes"))]
+    return int(MEMORY_SHARE * min(limit for limit in limits if limit > 0))
+
+
+def _cpu_quota() -> float:
+    """Return the cores that the cgroup gives; a large number where it sets no limit."""
+    quotas = [float(_UNLIMITED)]
+    for path in _cgroup_files("cpu.max", "cpu/cpu.cfs_quota_us"):
+        words = _text(path).split()
+        if path.name == "cpu.cfs_quota_us":
+            words = [*words, *_text(path.with_name("cpu.cfs_period_us")).split()]
+        if len(words) == 2 and all(word.isdigit() for word in words) and int(words[1]):
+            quotas.append(int(words[0]) / int(words[1]))
+    return min(quotas)
+
+
+def _cgroup_files(unified: str, legacy: str) -> list[Path]:
+    """Return where this process's cgroup and its parents may state a limit (versions 2 and 1)."""
+    root = Path("/sys/fs/cgroup")
+    found = []
+    for line in _text(Path("/proc/self/cgroup")).splitlines():
+        _, controllers, group = line.split(":", 2)
+        controller, name = legacy.split("/")
+        if not controllers:
+            base, file = root, unified
+        elif controller in controllers.split(","):
+            base, file = root / controller, name
+        else:
+            continue
+        place = base / group.lstrip("/")
+        found += [folder / file for folder in (place, *place.parents) if folder == base or base in folder.parents]
+    return found
+
+
+def _number(path: Path) -> int:
+    text = _text(path).strip()
+    return int(text) if text.isdigit() else _UNLIMITED
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
