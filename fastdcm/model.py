@@ -93,6 +93,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("high_bit", "int", "instance", 0x00280102),
     Column("pixel_representation", "int", "instance", 0x00280103),
     Column("n_frames", "int", "instance", 0x00280008),  # at least 1
+    Column("palette_bits", "int", "instance", 0x00281101, 2),  # bits of a palette entry: 8 or 16; null: no palette
     Column("padding", "int", "instance", 0x00280120),  # by the sign of pixel_representation
     Column("padding_limit", "int", "instance", 0x00280121),
     Column("pixel_keyword", "text", "instance"),  # PixelData, FloatPixelData, DoubleFloatPixelData
