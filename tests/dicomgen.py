@@ -113,7 +113,8 @@ def make_pixels(n: int, rows: int, columns: int, *, bits: int = 12, signed: bool
     if signed:
         values -= top / 2
     size = 8 if bits <= 8 else 16 if bits <= 16 else 32
-    return values.astype(np.dtype(f"{'int' if signed else 'uint'}{size}"))
+    typed: Array = values.astype(np.dtype(f"{'int' if signed else 'uint'}{size}"))
+    return typed
 
 
 # ---------------------------------------------------------------------------- encoding
