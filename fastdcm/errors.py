@@ -65,6 +65,8 @@ class Code(StrEnum):
     UNSUPPORTED_WSI = "unsupported-wsi"
     SIBLING_FAILED = "sibling-failed"
     GAP = "gap"
+    INCOMPLETE = "incomplete"
+    INTERNAL = "internal"
     # why a series became several volumes
     SPLIT_ORIENTATION = "split-orientation"
     SPLIT_MATRIX = "split-matrix"
