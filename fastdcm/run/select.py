@@ -1,0 +1,68 @@
+"""Which volumes are wanted: the named selections and ``--where``, decided on catalogue rows before any pixel is read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from fastdcm.errors import Code, UsageError
+from fastdcm.model import Options, Reason
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def select(table: pa.Table, options: Options) -> Mapping[int, Reason]:
+    """Return the rows that are left out, each with the first rule that left it out.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        One row a volume, columns ``CATALOG_COLUMNS``.
+    options : Options
+        ``localizers``, ``derived``, ``image_type`` and ``where`` are looked at, in this order.
+
+    Returns
+    -------
+    mapping of int to Reason
+        Row number to the rule.
+
+    Raises
+    ------
+    UsageError
+        ``where`` is not one usable expression, or ``image_type`` is empty.
+    """
+    out: dict[int, Reason] = {}
+    if not options.localizers:
+        for row, kind in enumerate(table["kind"].to_pylist()):
+            if kind == "localizer":
+                out.setdefault(row, Reason(Code.LOCALIZER, "left out by --no-localizers"))
+    if not options.derived:
+        for row, components in enumerate(_image_types(table)):
+            if components[:1] == ["DERIVED"]:
+                out.setdefault(row, Reason(Code.DERIVED, "left out by --no-derived"))
+    if options.image_type is not None:
+        wanted = image_type_components(options.image_type)
+        if not wanted:
+            raise UsageError("--image-type wants components, for example ORIGINAL/PRIMARY")
+        for row, components in enumerate(_image_types(table)):
+            if components[: len(wanted)] != wanted:
+                out.setdefault(row, Reason(Code.IMAGE_TYPE, f"left out by --image-type {'/'.join(wanted)}"))
+    if options.where is not None:
+        from fastdcm.load.query import filter_rows
+
+        kept = set(filter_rows(table, options.where))
+        for row in range(table.num_rows):
+            if row not in kept:
+                out.setdefault(row, Reason(Code.WHERE, "left out by --where"))
+    return out
+
+
+def image_type_components(text: str | None) -> list[str]:
+    r"""Return the components of an Image Type (PS3.3 C.7.6.1.1.2), written with ``\`` or ``/``, in capitals."""
+    return [part.strip().upper() for part in re.split(r"[\\/]", text)] if text and text.strip() else []
+
+
+def _image_types(table: pa.Table) -> list[list[str]]:
+    return [image_type_components(text) for text in table["image_type"].to_pylist()]
