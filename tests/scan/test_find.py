@@ -9,13 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastdcm.errors import Code, Outcome
-
 from fastdcm.scan.find import decode_path, encode_path, find_files, full_path
 
 NAME_PARTS = [b"%", b"2", b"5", b"F", b"a", b"\xff", b"\xc3", b"\xa9", b"/", b"."]
 NAME_BYTES = st.lists(st.sampled_from(NAME_PARTS)).map(b"".join)
-    b"".join
-)
 
 
 @given(st.one_of(st.binary(), NAME_BYTES).map(lambda raw: raw.replace(b"\0", b"")))
