@@ -433,6 +433,8 @@ class VolumePlan:
     """Those of the volume and those that planning adds."""
     digest: str
     """Of the sources (path-free: UIDs, sizes, mtimes), options and format version."""
+    metadata: Literal["technical", "full", "none"] = "technical"
+    """What of the headers enters the store."""
 
 
 class PixelFormat(NamedTuple):
