@@ -1,7 +1,7 @@
 """One filter for ``--where`` and ``Store.query``: an SQL expression over the catalogue's columns, and nothing more.
 
 DuckDB parses the text as ONE expression (a pasted text could run a second statement), without files, network,
-extensions, settings or Python variables. What is left to abuse is time and memory, and both are bounded.
+extensions, settings or Python variables. An expression that does not end is interrupted.
 """
 
 from __future__ import annotations

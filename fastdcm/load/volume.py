@@ -282,7 +282,8 @@ class Store(Sequence[Volume]):
         """
         from fastdcm.load.query import filter_rows
 
-        return Store(self.path, self.table.take(filter_rows(self.table, where)))
+        rows = np.array(filter_rows(self.table, where), dtype=np.int64)  # typed also when there are none
+        return Store(self.path, self.table.take(rows))
 
     def __len__(self) -> int:
         """Return the number of volumes."""
