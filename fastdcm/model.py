@@ -227,9 +227,11 @@ class Tolerances:
     uniform_mm: float = 0.02
     """A residual up to the larger of this and ``uniform_relative`` of the step is uniform."""
     uniform_relative: float = 0.01
-    jitter_mm: float = 0.06
+    jitter_mm: float = 0.1
     """Scanners that write positions from encoders jitter: steps that differ from the mean by at most this
-    are uniform too, if the residual of every slice also stays within it (see docs/decisions.md)."""
+    are uniform too, if the residual of every slice also stays within it (see docs/geometry.md)."""
+    jitter_relative: float = 0.05
+    """... and by at most this share of the step."""
     gap_relative: float = 0.05
     """A step within this share of a whole multiple (2 or more) of the base step is a gap."""
     table_jump_mm: float = 1.0
