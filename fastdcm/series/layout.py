@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import product
 
 from fastdcm.errors import UsageError
 from fastdcm.model import ArraySpec, Json, Options
@@ -101,27 +102,18 @@ def _whole(length: int, step: int) -> int:
 
 def iter_shards(array: ArraySpec) -> Iterator[Region]:
     """Yield (start, stop) by axis of every shard, clipped to the array, in C order."""
-    yield from _product([_steps(0, n, step) for n, step in zip(array.shape, array.shards, strict=True)])
+    yield from product(*[_steps(0, n, step) for n, step in zip(array.shape, array.shards, strict=True)])
 
 
 def task_regions(array: ArraySpec) -> Iterator[Region]:
     """Yield what one task writes: one shard, or all bands of rows of one plane, so that no frame is decoded twice."""
     y = len(array.shape) - 2
     steps = [n if axis == y else step for axis, (n, step) in enumerate(zip(array.shape, array.shards, strict=True))]
-    yield from _product([_steps(0, n, step) for n, step in zip(array.shape, steps, strict=True)])
+    yield from product(*[_steps(0, n, step) for n, step in zip(array.shape, steps, strict=True)])
 
 
 def _steps(start: int, stop: int, step: int) -> list[tuple[int, int]]:
     return [(low, min(low + step, stop)) for low in range(start, stop, step)]
-
-
-def _product(parts: Sequence[Sequence[tuple[int, int]]]) -> Iterator[Region]:
-    if not parts:
-        yield ()
-        return
-    for first in parts[0]:
-        for rest in _product(parts[1:]):
-            yield (first, *rest)
 
 
 def shard_count(array: ArraySpec) -> int:
@@ -163,8 +155,5 @@ def parse_codec(text: str, itemsize: int, chunk_bytes: int) -> list[Json]:
     level = int(level_text) if level_text else DEFAULT_LEVEL[name]
     if name == "gzip":
         return [stored, {"name": "gzip", "configuration": {"level": level}}]
-    configuration: Json = {"cname": name, "clevel": level, "shuffle": "bitshuffle"}
-    return [
-        stored,
-        {"name": "blosc", "configuration": configuration | {"typesize": itemsize, "blocksize": chunk_bytes}},
-    ]
+    block = {"cname": name, "clevel": level, "shuffle": "bitshuffle", "typesize": itemsize, "blocksize": chunk_bytes}
+    return [stored, {"name": "blosc", "configuration": block}]

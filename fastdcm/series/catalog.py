@@ -1,0 +1,242 @@
+"""One row a volume, the same for ``scan``, ``map.parquet`` and ``catalog.parquet``; and the keys of patients."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastdcm.model import CATALOG_COLUMNS, Floats, Frames, Index, Json, Texts, VolumePlan
+from fastdcm.series.names import safe_uid
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Study = tuple[str | None, str | None]
+"""(patient_id as raw text, study_uid) of the index."""
+
+PRIVATE_COLUMNS = ("description", "protocol", "study_date")
+"""Free text and dates: in the store only with ``--metadata full``."""
+
+PIXEL_ORIGINS = ("ORIGINAL", "DERIVED")
+EXAM_ROLES = ("PRIMARY", "SECONDARY")
+
+_CAPTURE_CLASSES = tuple(f"1.2.840.10008.5.1.4.1.1.7{suffix}" for suffix in ("", ".1", ".2", ".3", ".4"))
+_ULTRASOUND_CLASSES = tuple(f"1.2.840.10008.5.1.4.1.1.{number}" for number in ("3", "3.1", "6", "6.1", "6.2"))
+_RISKY_CLASSES = frozenset(_CAPTURE_CLASSES + _ULTRASOUND_CLASSES)
+_RISKY_MODALITIES = frozenset({"SC", "US", "IVUS"})
+
+
+def catalog_row(plan: VolumePlan, index: Index) -> Json:
+    """Return a volume's row.
+
+    Parameters
+    ----------
+    plan : VolumePlan
+        The volume.
+    index : Index
+        That the plan was made from.
+
+    Returns
+    -------
+    dict
+        All of ``model.CATALOG_COLUMNS``; None where unknown. Lengths are mm. ``files`` and ``bytes`` are the source
+        files and their size; ``spacing_x`` and ``spacing_y`` are of ``geometry.spacing_kind``.
+    """
+    frames, geometry = plan.frames, plan.volume.geometry
+    texts, numbers = frames.texts, frames.numbers
+    size = dict(zip(plan.array.axes, plan.array.shape, strict=True))
+    known_xy, known_z = geometry.spacing_kind != "none", geometry.spacing_z_source != "none"
+    thickness = _common_number(numbers["thickness"])
+    origin, role = image_role(_common(texts["image_type"]))
+    instances = np.unique(frames.instance)
+    return {
+        "index": int(plan.path.rpartition("/")[2].partition(".")[0]),
+        "patient": plan.patient,
+        "study": safe_uid(texts["study_uid"][0]),
+        "series": safe_uid(texts["series_uid"][0]),
+        "volume": plan.path,
+        **{name: _common(texts[name]) for name in _TEXT_COLUMNS},
+        "kind": plan.volume.kind,
+        "pixel_origin": origin,
+        "exam_role": role,
+        "photometric": plan.rule.photometric or None,
+        "slices": size["z"],
+        "rows": size["y"],
+        "columns": size["x"],
+        "channels": size.get("c", 1),
+        "timepoints": size.get("t", 1),
+        "spacing_x": geometry.spacing[0] if known_xy else None,
+        "spacing_y": geometry.spacing[1] if known_xy else None,
+        "spacing_z": geometry.spacing[2] if known_z else None,
+        "thickness": thickness,
+        "gap": slice_gap(plan, thickness),
+        "uniform": geometry.uniform,
+        "sheared": geometry.sheared,
+        "missing_slices": len(geometry.missing_slices),
+        "bits_stored": _largest_whole(numbers["bits_stored"]),
+        "dtype": plan.array.dtype,
+        "shape": "x".join(str(n) for n in plan.array.shape),
+        "transfer_syntax": ";".join(sorted({text for text in texts["transfer_syntax"] if text})) or None,
+        "creation_time": _first(texts["creation_time"]),
+        "content_time": clock_text(numbers["content_time"]),
+        "burned_in_risk": burned_in_risk(frames),
+        "reasons": ";".join(dict.fromkeys(reason.code.value for reason in plan.reasons)),
+        "files": len(instances),
+        "frames": len(frames),
+        "bytes": int(sum(index.instances.column("size").take(instances).to_pylist())),
+    }
+
+
+_TEXT_COLUMNS = (
+    "modality", "description", "protocol", "body_part", "manufacturer", "model", "kernel", "image_type", "study_date",
+)  # fmt: skip
+
+
+def redact(row: Json, metadata: str) -> Json:
+    """Return the row as the store may hold it: free text and dates only with ``metadata="full"``."""
+    return row if metadata == "full" else row | dict.fromkeys(PRIVATE_COLUMNS)
+
+
+def catalog_schema() -> pa.Schema:
+    """Return the Arrow schema of ``model.CATALOG_COLUMNS``."""
+    import pyarrow as pa
+
+    kinds = {
+        "int": pa.int32(), "long": pa.int64(), "float": pa.float64(), "bool": pa.bool_(),
+        "text": pa.string(), "string": pa.string(),
+    }  # fmt: skip
+    return pa.schema([(name, kinds[kind]) for name, kind in CATALOG_COLUMNS])
+
+
+def catalog_table(rows: Sequence[Json]) -> pa.Table:
+    """Return rows as a table, in the given order."""
+    import pyarrow as pa
+
+    return pa.Table.from_pylist(list(rows), schema=catalog_schema())
+
+
+# ---------------------------------------------------------------------------- what a column says
+
+
+def image_role(image_type: str | None) -> tuple[str | None, str | None]:
+    r"""Return pixel origin and exam role, values 1 and 2 of Image Type (PS3.3 C.7.6.1.1.2); None where malformed.
+
+    >>> image_role("ORIGINAL\\PRIMARY\\AXIAL")
+    ('ORIGINAL', 'PRIMARY')
+    >>> image_role("SECONDARY CAPTURE")
+    (None, None)
+    """
+    parts = [part.strip().upper() for part in (image_type or "").split("\\")]
+    origin = parts[0] if parts[0] in PIXEL_ORIGINS else None
+    role = parts[1] if len(parts) > 1 and parts[1] in EXAM_ROLES else None
+    return origin, role
+
+
+def slice_gap(plan: VolumePlan, thickness: float | None) -> float | None:
+    """Return the step between slices less their thickness, mm; negative where they overlap. Needs positions."""
+    if thickness is None or plan.volume.geometry.spacing_z_source != "positions":
+        return None
+    return round(plan.volume.geometry.spacing[2] - thickness, 6) + 0.0  # no -0.0
+
+
+def burned_in_risk(frames: Frames) -> bool:
+    """Tell whether names may stand in the pixels: (0028,0301) is YES, or a capture or ultrasound does not deny it."""
+    said = {text.strip().upper() for text in frames.texts["burned_in"] if text}
+    if "YES" in said:
+        return True
+    risky = frames.texts["sop_class_uid"][0] in _RISKY_CLASSES or frames.texts["modality"][0] in _RISKY_MODALITIES
+    return risky and said != {"NO"}
+
+
+def clock_text(seconds: Floats) -> str | None:
+    """Return the earliest time of a column of seconds since midnight, as a DICOM TM: ``134501.25``."""
+    if np.all(np.isnan(seconds)):
+        return None
+    micros = round(float(np.nanmin(seconds)) * 1e6)
+    whole, fraction = divmod(micros, 1_000_000)
+    clock = f"{whole // 3600:02d}{whole // 60 % 60:02d}{whole % 60:02d}"
+    return f"{clock}.{fraction:06d}".rstrip("0") if fraction else clock
+
+
+def _first(column: Texts) -> str | None:
+    return min((text for text in column if text), default=None)
+
+
+def _common(column: Texts) -> str | None:
+    """Return the text of most frames, of equally many the first by name."""
+    texts, counts = np.unique([text for text in column if text], return_counts=True)
+    return str(texts[np.argmax(counts)]) if len(texts) else None
+
+
+def _common_number(column: Floats) -> float | None:
+    """Return the number of most frames, of equally many the smallest."""
+    numbers, counts = np.unique(column[~np.isnan(column)], return_counts=True)
+    return float(numbers[np.argmax(counts)]) if len(numbers) else None
+
+
+def _largest_whole(column: Floats) -> int | None:
+    return None if np.all(np.isnan(column)) else int(np.nanmax(column))
+
+
+# ---------------------------------------------------------------------------- patients and studies
+
+
+def study_names(index: Index) -> dict[Study, str]:
+    """Return the folder of each study: its UID as a safe name.
+
+    A second patient with the same study UID gets the suffix ``-2``, a third ``-3``, in the order of patient_id.
+    """
+    names: dict[Study, str] = {}
+    taken: dict[str, int] = {}
+    for patient, study in _studies(index):
+        name = safe_uid(study)
+        taken[name] = taken.get(name, 0) + 1
+        names[patient, study] = name if taken[name] == 1 else f"{name}-{taken[name]}"
+    return names
+
+
+def patient_keys(index: Index, known: Mapping[str, str] | None = None) -> dict[str | None, str]:
+    """Return the key of each patient: P and 10 base32 characters of a hash of the smallest Study Instance UID.
+
+    Parameters
+    ----------
+    index : Index
+        With every image found; the keys do not depend on what is selected.
+    known : mapping, optional
+        Keys given at first publication, by the name of the study's folder: a patient keeps the key of its smallest
+        study that has one.
+
+    Returns
+    -------
+    dict
+        By raw patient_id (None: no id at all). Patients that share a study UID have different keys.
+    """
+    by_patient: dict[str | None, list[str]] = {}
+    for (patient, _), name in study_names(index).items():
+        by_patient.setdefault(patient, []).append(name)
+    keys = {}
+    for patient, names in by_patient.items():
+        given = [known[name] for name in sorted(names) if known and name in known]
+        keys[patient] = given[0] if given else _patient_key(min(names))
+    return keys
+
+
+def _patient_key(study: str) -> str:
+    return "P" + base64.b32encode(hashlib.sha256(study.encode()).digest()).decode()[:10]
+
+
+def _studies(index: Index) -> list[Study]:
+    """Return the distinct (patient_id, study_uid) of all DICOM files, sorted; absent ids come first."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    table = pa.table({name: index.instances.column(name).cast(pa.string()) for name in ("patient_id", "study_uid")})
+    is_dicom = pc.is_valid(index.instances.column("sop_instance_uid"))
+    is_dicom = pc.or_(is_dicom, pc.is_valid(index.instances.column("study_uid")))
+    distinct = table.filter(is_dicom).group_by(["patient_id", "study_uid"]).aggregate([])
+    pairs = zip(distinct.column("patient_id").to_pylist(), distinct.column("study_uid").to_pylist(), strict=True)
+    return sorted(pairs, key=lambda pair: (pair[0] or "", pair[1] or "", pair[0] is not None))

@@ -1,0 +1,339 @@
+"""From a volume to its plan, and from the plan to tasks: everything that decides the bytes of the store.
+
+A plan is self-contained and plain: it holds the frames of its own volume and nothing of its neighbours, so it can be
+printed, kept, compared and sent to a worker. Paths of sources enter with the tasks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from fastdcm.errors import Code
+from fastdcm.model import (
+    FORMAT_VERSION,
+    ArraySpec,
+    Frames,
+    FrameSource,
+    Index,
+    Ints,
+    Json,
+    Options,
+    PixelFormat,
+    Reason,
+    ShardTask,
+    ValueRule,
+    Volume,
+    VolumePlan,
+)
+from fastdcm.series.catalog import burned_in_risk
+from fastdcm.series.layout import Region, choose_chunks, parse_codec, shard_count, task_regions
+from fastdcm.series.values import fill_value_of, is_segmentation, slice_transforms, used_rows, value_rule
+
+VOLUME_DOCUMENTS = 9
+"""Files of a volume besides its shards: three groups and arrays' zarr.json, and two for each of z, y and x."""
+
+STORE_DOCUMENTS = 5
+"""Files at the root of a store: zarr.json, three tables, the report."""
+
+_FORMAT_COLUMNS = (
+    "transfer_syntax", "rows", "columns", "samples", "planar", "photometric", "bits_allocated", "bits_stored",
+    "high_bit", "pixel_representation", "n_frames", "pixel_keyword",
+)  # fmt: skip
+_PLACE_COLUMNS = (
+    "source", "path", "size", "mtime_ns", "pixel_offset", "pixel_length", "table_offset", "table_length",
+    "mosaic_tiles",
+)  # fmt: skip
+
+
+def plan_volume(frames: Frames, volume: Volume, path: str, patient: str, options: Options, index: Index) -> VolumePlan:
+    """Plan one volume.
+
+    Parameters
+    ----------
+    frames : Frames
+        The series' frames.
+    volume : Volume
+        One volume of it.
+    path : str
+        Of the volume below the store, from ``names.volume_path``.
+    patient : str
+        Key of the patient, from ``catalog.patient_keys``.
+    options : Options
+        What was asked for.
+    index : Index
+        Where sizes and times of the sources stand, which the digest holds.
+
+    Returns
+    -------
+    VolumePlan
+        With only the frames that the volume uses.
+
+    Raises
+    ------
+    UsageError
+        ``options.codec`` names no codec.
+    """
+    frames, volume = narrow(frames, volume)
+    rule, reasons = value_rule(frames, volume, options)
+    flags = (*volume.reasons, *reasons, *_scan_reasons(frames))
+    return VolumePlan(
+        path=path,
+        patient=patient,
+        volume=volume,
+        frames=frames,
+        rule=rule,
+        array=_array_spec(frames, volume, rule, options),
+        reasons=flags,
+        digest=_digest(frames, volume, rule, options, index),
+        metadata=options.metadata,
+    )
+
+
+def in_fallback(plan: VolumePlan, options: Options) -> VolumePlan:
+    """Return the plan in its fallback type, to be written anew after a value did not fit the planned type."""
+    dtype = plan.rule.dtype_fallback
+    if dtype is None:
+        raise ValueError("the plan has no fallback type")
+    fill = fill_value_of(dtype, plan.rule.padding_value, segmentation=is_segmentation(plan.frames))
+    rule = replace(plan.rule, dtype=dtype, dtype_fallback=None, fill_value=fill)
+    array = _array_spec(plan.frames, plan.volume, rule, options)
+    reason = Reason(Code.DTYPE_FALLBACK, f"A value did not fit {plan.rule.dtype}; the volume is {dtype}")
+    return replace(plan, rule=rule, array=array, reasons=(*plan.reasons, reason))
+
+
+def narrow(frames: Frames, volume: Volume) -> tuple[Frames, Volume]:
+    """Return only the frames that the volume uses, and the volume with its cells pointing into them."""
+    rows, positions = np.unique(used_rows(volume), return_inverse=True)
+    cells = volume.cells.copy()
+    cells[volume.cells >= 0] = positions
+    return frames.take(rows), replace(volume, cells=cells)
+
+
+def _array_spec(frames: Frames, volume: Volume, rule: ValueRule, options: Options) -> ArraySpec:
+    """Return shape, type, chunks and shards of the image."""
+    n_t, n_c, n_z = volume.cells.shape
+    if rule.channels > 1 and n_c > 1:
+        raise ValueError("a volume of colour has no other c axis")
+    names = {axis.name for axis in volume.axes} | ({"c"} if rule.channels > 1 else set())
+    size = {"t": n_t, "c": n_c * rule.channels, "z": n_z}
+    size |= {"y": int(frames.numbers["rows"][0]), "x": int(frames.numbers["columns"][0])}
+    axes = "".join(axis for axis in "tc" if axis in names or size[axis] > 1) + "zyx"
+    shape = tuple(size[axis] for axis in axes)
+    itemsize = np.dtype(rule.dtype).itemsize
+    chunks, shards = choose_chunks(shape, axes, itemsize, options, channels=rule.channels)
+    parse_codec(options.codec, itemsize, itemsize * math.prod(chunks))  # a wrong name must fail before any work
+    return ArraySpec(axes, shape, rule.dtype, chunks, shards, options.codec, rule.fill_value)
+
+
+def _scan_reasons(frames: Frames) -> list[Reason]:
+    """Return what the scan found odd in the volume's files, and the risk of names in the pixels."""
+    messages = {
+        Code.REPAIRED_SYNTAX: "The transfer syntax of {} of {} frames was detected from the bytes; the header lies",
+        Code.LONG_PIXEL_DATA: "The pixel data of {} of {} frames is longer than rows, columns and frames need",
+    }
+    found = []
+    noted = [set(re.split(r"[^a-z-]+", text)) if text else set() for text in frames.texts["repaired"]]
+    for code, message in messages.items():
+        count = sum(code.value in notes for notes in noted)
+        if count:
+            found.append(Reason(code, message.format(count, len(frames))))
+    if burned_in_risk(frames):
+        found.append(
+            Reason(Code.BURNED_IN_RISK, "Names may stand in the pixels: by the header, or by the kind of image")
+        )
+    return found
+
+
+def _digest(frames: Frames, volume: Volume, rule: ValueRule, options: Options, index: Index) -> str:
+    """Return a SHA-256 of the sources in their places, without their paths, and of what is done with them."""
+    sizes, times = (_column(index, name, frames.instance) for name in ("size", "mtime_ns"))
+    uids = frames.texts["sop_instance_uid"]
+    lines = [
+        f"{uid} {frame} {tile} {size} {time}"
+        for uid, frame, tile, size, time in zip(uids, frames.frame, frames.tile, sizes, times, strict=True)
+    ]
+    # Which series are converted is no matter of this volume's bytes.
+    made_by = replace(options, where=None, image_type=None, localizers=True, derived=True)
+    digest = hashlib.sha256(repr((FORMAT_VERSION, made_by, rule, volume.axes, volume.cells.shape)).encode())
+    digest.update("\n".join(lines[row] if row >= 0 else "-" for row in volume.cells.ravel()).encode("utf-8", "replace"))
+    return digest.hexdigest()
+
+
+def _column(index: Index, name: str, rows: Ints) -> list[Any]:
+    """Return values of an instance column as Python values."""
+    values: list[Any] = index.instances.column(name).take(rows).to_pylist()
+    return values
+
+
+# ---------------------------------------------------------------------------- tasks
+
+
+def shard_tasks(plan: VolumePlan, index: Index, partial: str) -> Iterator[ShardTask]:
+    """Yield the tasks that write the volume's image; no two share a shard, and each decodes its frames once.
+
+    Parameters
+    ----------
+    plan : VolumePlan
+        The volume.
+    index : Index
+        That the plan was made from.
+    partial : str
+        Folder in which the volume is built.
+
+    Yields
+    ------
+    ShardTask
+        One shard, or all bands of rows of the planes that are too large for one.
+    """
+    sources = frame_sources(plan.frames, plan.rule, index)
+    for region in task_regions(plan.array):
+        rows = plan.volume.cells[cell_slices(plan, region)].ravel()
+        yield ShardTask(
+            volume=plan.path,
+            target=f"{partial}/0/image",
+            array=plan.array,
+            rule=plan.rule,
+            region=region,
+            sources=tuple(sources[row] if row >= 0 else None for row in rows),
+            metadata=plan.metadata,
+        )
+
+
+def cell_slices(plan: VolumePlan, region: Region) -> tuple[slice, slice, slice]:
+    """Return the part of ``plan.volume.cells`` that a region of the array covers."""
+    place = {axis: slice(*bounds) for axis, bounds in zip(plan.array.axes, region, strict=True)}
+    every = slice(None)
+    return place.get("t", every), every if plan.rule.channels > 1 else place.get("c", every), place["z"]
+
+
+def frame_sources(frames: Frames, rule: ValueRule, index: Index) -> list[FrameSource]:
+    """Return where each frame's bytes are and how its values are to be read, in the order of the frames."""
+    from fastdcm.scan.find import full_path
+
+    instances, inverse = np.unique(frames.instance, return_inverse=True)
+    columns = {name: _column(index, name, instances) for name in (*_PLACE_COLUMNS, *_FORMAT_COLUMNS)}
+    formats = _pixel_formats(columns)
+    paths = [full_path(index.sources, *place) for place in zip(columns["source"], columns["path"], strict=True)]
+    transform = slice_transforms(frames, rule.values)
+    return [
+        FrameSource(
+            path=paths[file],
+            size=columns["size"][file],
+            mtime_ns=columns["mtime_ns"][file],
+            pixel_offset=_or(columns["pixel_offset"][file], -1),
+            pixel_length=_or(columns["pixel_length"][file], -1),
+            table_offset=_or(columns["table_offset"][file], -1),
+            table_length=_or(columns["table_length"][file], 0),
+            frame=int(frames.frame[row]),
+            tile=int(frames.tile[row]),
+            tiles=_or(columns["mosaic_tiles"][file], 0),
+            format=formats[file],
+            slope=float(transform.slopes[row]),
+            intercept=float(transform.intercepts[row]),
+            lut=transform.luts[row],
+        )
+        for row, file in enumerate(inverse.tolist())
+    ]
+
+
+def _pixel_formats(columns: dict[str, list[Any]]) -> list[PixelFormat]:
+    """Return one format an instance; equal ones are the same object, so that they are pickled once."""
+    shared: dict[PixelFormat, PixelFormat] = {}
+    formats = []
+    for values in zip(*(columns[name] for name in _FORMAT_COLUMNS), strict=True):
+        have = dict(zip(_FORMAT_COLUMNS, values, strict=True))
+        allocated = _or(have["bits_allocated"], 16)
+        stored = _or(have["bits_stored"], allocated)
+        made = PixelFormat(
+            transfer_syntax=_or(have["transfer_syntax"], ""),
+            rows=_or(have["rows"], 0),
+            columns=_or(have["columns"], 0),
+            samples=_or(have["samples"], 1),
+            planar=_or(have["planar"], 0),
+            photometric=_or(have["photometric"], ""),
+            bits_allocated=allocated,
+            bits_stored=stored,
+            high_bit=_or(have["high_bit"], stored - 1),
+            signed=have["pixel_representation"] == 1,
+            n_frames=_or(have["n_frames"], 1),
+            keyword=_or(have["pixel_keyword"], "PixelData"),
+        )
+        formats.append(shared.setdefault(made, made))
+    return formats
+
+
+def _or(value: Any, default: Any) -> Any:
+    return default if value is None else value
+
+
+# ---------------------------------------------------------------------------- the document
+
+
+def array_bytes(array: ArraySpec) -> int:
+    """Return the bytes of an array, uncompressed."""
+    return math.prod(array.shape) * np.dtype(array.dtype).itemsize
+
+
+def dtype_text(rule: ValueRule) -> str:
+    """Return the type as the dry run prints it: ``int16 (int32 if needed)``."""
+    return f"{rule.dtype} ({rule.dtype_fallback} if needed)" if rule.dtype_fallback else rule.dtype
+
+
+def plan_document(plans: Sequence[VolumePlan], refusals: Sequence[Json] = ()) -> Json:
+    """Return the plan of a whole run as a document, without any path of a source.
+
+    Parameters
+    ----------
+    plans : sequence of VolumePlan
+        The volumes to be written.
+    refusals : sequence of dict
+        What cannot be converted, for example ``{"series": ..., "code": "gap", "message": ..., "files": 5}``.
+
+    Returns
+    -------
+    dict
+        ``format``, ``volumes``, ``refusals`` and ``totals``; bytes are uncompressed, ``output_files`` is exact but for
+        the two files of a volume whose varying tags are large.
+    """
+    volumes = [_volume_document(plan) for plan in plans]
+    studies = {plan.path.split("/")[0] for plan in plans}
+    series = {plan.path.rpartition("/")[0] for plan in plans}
+    files = sum(volume["output_files"] for volume in volumes) + len(studies) + len(series) + STORE_DOCUMENTS
+    totals = {
+        "volumes": len(volumes),
+        "frames": sum(volume["frames"] for volume in volumes),
+        "bytes": sum(volume["bytes"] for volume in volumes),
+        "output_files": files,
+        "refusals": len(refusals),
+    }
+    return {"format": FORMAT_VERSION, "volumes": volumes, "refusals": list(refusals), "totals": totals}
+
+
+def _volume_document(plan: VolumePlan) -> Json:
+    modality = plan.frames.texts["modality"][0]
+    return {
+        "path": plan.path,
+        "kind": plan.volume.kind,
+        "modality": modality,
+        "axes": plan.array.axes,
+        "shape": list(plan.array.shape),
+        "dtype": dtype_text(plan.rule),
+        "values": plan.rule.values,
+        "uniform": plan.volume.geometry.uniform,
+        "chunks": list(plan.array.chunks),
+        "shards": list(plan.array.shards),
+        "codec": plan.array.codec,
+        "bytes": array_bytes(plan.array),
+        "output_files": VOLUME_DOCUMENTS + shard_count(plan.array),
+        "files": len(np.unique(plan.frames.instance)),
+        "frames": len(plan.frames),
+        "reasons": [{"code": reason.code.value, "message": reason.message} for reason in plan.reasons],
+        "digest": plan.digest,
+    }
