@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 import re
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from fastdcm.errors import Code, Outcome
+from fastdcm.model import Column
 
 Row = Mapping[str, object]
 Pair = Sequence[float | None]
@@ -311,6 +312,27 @@ def spacing_of(
     return *pixel, "detector" if same else "calibrated"
 
 
+class Raw(NamedTuple):
+    """One element as it is in the file; ``vr`` is empty where the file does not say."""
+
+    vr: str
+    value: bytes
+    little_endian: bool = True
+
+
+Getter = Callable[[int], Raw | None]
+"""Gives a top-level element by its tag; None where it is absent, empty or a sequence."""
+
+
+def spacing_from(get: Getter, row: Row) -> tuple[float | None, float | None, str | None]:
+    """Return ``spacing_of`` the top-level elements; ``row`` gives the modality."""
+    found = [get(tag) for tag in (0x00280030, 0x00181164, 0x00182010)]
+    pairs = [element and parse_numbers(element.value, 2) for element in found]
+    calibration = get(0x00280A02)
+    kind = clean_text(calibration.value) if calibration else None
+    return spacing_of(pairs[0], pairs[1], pairs[2], kind, _text(row, "modality"))
+
+
 # ---------------------------------------------------------------------------- outcomes
 
 
@@ -393,8 +415,58 @@ def _truncated(row: Row) -> Verdict | None:
     there = math.inf if length is None or length < 0 else length
     if offset is not None and offset >= 0 and size is not None:
         there = min(there, max(size - offset, 0))
-    if expected is None:  # encapsulated: checked when decoding, but nothing at all is seen here
-        expected = 1
+    if expected is None:  # encapsulated: checked when decoding, but a frame needs at least an item's 8 bytes
+        expected = 8 * (_int(row, "n_frames") or 1)
     if there >= expected:
         return None
     return Outcome.FAILED, Code.TRUNCATED, f"pixel data is cut short: {expected} bytes needed, {there:.0f} there"
+
+
+# ---------------------------------------------------------------------------- columns
+
+COLUMN_VR: Mapping[int, str] = {
+    **dict.fromkeys((0x00280010, 0x00280011, 0x00280002, 0x00280006, 0x00280100, 0x00280101), "US"),
+    **dict.fromkeys((0x00280102, 0x00280103, 0x00280120, 0x00280121, 0x00281101), "US"),
+    0x00209228: "UL",
+    0x00209057: "UL",
+    **dict.fromkeys((0x00189087, 0x00189089, 0x00209241), "FD"),
+}
+"""Dictionary VR of the number columns that are binary; the others are DS or IS."""
+
+_UNPARSED = frozenset({"slope", "intercept"})
+_TIMES = frozenset({"acquisition_time", "content_time"})
+NUMBER_VRS = frozenset(_BINARY) | {"DS", "IS"}
+
+
+def column_value(
+    column: Column, vr: str, raw: bytes, little_endian: bool = True, charsets: Sequence[str] = (), signed: bool = False
+) -> str | int | float | None:
+    """Return what one element means in its column: the one conversion that every reader uses.
+
+    Parameters
+    ----------
+    column
+        A column with a tag.
+    vr
+        VR in the file; any other text (implicit: ``""``) or one that is no number's falls back on the dictionary's.
+    raw
+        The element's value.
+    little_endian, charsets
+        Of the file.
+    signed
+        Whether Pixel Representation (0028,0103) is 1: it and not the VR decides how paddings are read.
+    """
+    if column.kind in ("text", "string"):
+        raw_only = column.name == "patient_id" or column.name.endswith(("_uid", "_syntax"))
+        return raw_text(raw) if raw_only else clean_text(raw, charsets)
+    if column.name in _TIMES:
+        return parse_time(raw.decode("latin-1"))
+    if column.name in ("padding", "padding_limit"):
+        vr = "SS" if signed else "US"
+    elif vr not in NUMBER_VRS:
+        vr = COLUMN_VR.get(column.tag, "DS")
+    value = parse_values(raw, vr, little_endian, column.part + 1)[column.part]
+    if column.kind == "float":
+        return value if column.name in _UNPARSED else finite(value)
+    number = to_int(value)
+    return max(number or 1, 1) if column.name == "n_frames" else number

@@ -1,0 +1,74 @@
+"""Raw values out of a pydicom dataset, without pydicom's conversions (which fail on, or hide, what hospitals write)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from fastdcm.scan import rules
+from fastdcm.scan.rules import Raw
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+
+def raw_element(dataset: Dataset, tag: int) -> Raw | None:
+    """Return an element's bytes, None where it is absent, empty or a sequence."""
+    from pydicom.dataelem import RawDataElement
+
+    if tag not in dataset:
+        return None
+    element: Any = dataset.get_item(tag)
+    if not isinstance(element, RawDataElement):
+        return None if element.VR == "SQ" else _from_value(element.value)
+    if not isinstance(element.value, bytes) or not element.value:
+        return None
+    return Raw(element.VR or "", element.value, element.is_little_endian)
+
+
+def _from_value(value: object) -> Raw | None:
+    """Text bytes of an element that pydicom has converted already (Specific Character Set is)."""
+    parts = value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value]
+    joined = "\\".join("" if part is None else str(part) for part in parts)
+    return Raw("", joined.encode(), True) if joined else None
+
+
+def numbers(dataset: Dataset, tag: int, count: int, vr: str = "DS") -> list[float | None] | None:
+    """Return ``count`` numbers (None absent, NaN unreadable), or None where the element is absent or empty."""
+    element = raw_element(dataset, tag)
+    if element is None:
+        return None
+    known = element.vr if element.vr in rules.NUMBER_VRS else vr
+    return rules.parse_values(element.value, known, element.little_endian, count)
+
+
+def number(dataset: Dataset, tag: int, vr: str = "DS") -> float | None:
+    """Return one finite number, else None."""
+    values = numbers(dataset, tag, 1, vr)
+    return rules.finite(values[0]) if values else None
+
+
+def text(dataset: Dataset, tag: int, charsets: Sequence[str] = ()) -> str | None:
+    """Return clean text, None where absent or empty."""
+    element = raw_element(dataset, tag)
+    return rules.clean_text(element.value, charsets) if element else None
+
+
+def items(dataset: Dataset | None, tag: int) -> Sequence[Dataset]:
+    """Return the items of a sequence; none where it is absent, empty or not a sequence."""
+    if dataset is None or tag not in dataset:
+        return ()
+    value = dataset[tag].value
+    return value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else ()
+
+
+def first_item(dataset: Dataset | None, tag: int) -> Dataset | None:
+    """Return the first item of a sequence, else None."""
+    found = items(dataset, tag)
+    return found[0] if found else None
+
+
+def charsets_of(dataset: Dataset) -> Sequence[str]:
+    """Return the values of Specific Character Set (0008,0005)."""
+    element = raw_element(dataset, 0x00080005)
+    return element.value.decode("latin-1").split("\\") if element else ()

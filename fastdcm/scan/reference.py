@@ -1,0 +1,396 @@
+"""The reference reader: index rows of any file at all, by pydicom. The fast path is held equal to it.
+
+Top-level elements are walked with pydicom's own generator, so that odd values stay raw bytes (``rules`` turns them into
+columns) and the pixel element is never read. The encoding is taken from the bytes; where the Transfer Syntax UID says
+something else, or is missing, the file is read all the same and ``repaired`` says so.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import warnings
+import zlib
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from fastdcm.errors import Code, Outcome, SourceError
+from fastdcm.model import COLUMN, COLUMNS
+from fastdcm.scan import elements, functional, rules, special
+from fastdcm.scan.diffusion import read_diffusion
+from fastdcm.scan.mosaic import read_mosaic
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+    from fastdcm.scan.find import FoundFile
+
+Row = dict[str, object]
+
+_EXTENDED_TABLE = 0x7FE00001
+_EXTENDED_LENGTHS = 0x7FE00002
+_UNDEFINED = 0xFFFFFFFF
+_INFLATED_MOST = 4 * 2**30
+_INFLATED_KEPT = 256 * 2**20
+_ITEM = b"\xfe\xff\x00\xe0"
+_APPLE_MAGIC = b"\x00\x05\x16\x07"
+_VRS = frozenset(
+    b"AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN UR US UT UV".split()
+)
+
+
+@dataclass(slots=True)
+class Header:
+    """What stands before the pixels of one file."""
+
+    dataset: Dataset
+    syntax: str
+    """The transfer syntax that the bytes have, for the pixels as well as for the header."""
+    repaired: bool
+    pixel_tag: int | None = None
+    pixel_offset: int = -1
+    """-1 also where the file is deflated."""
+    pixel_length: int = -1
+    table: tuple[int, int] | None = None
+    """Offset and length of the Extended Offset Table's value."""
+    prefix: bool = True
+    """Whether the file has the DICM prefix."""
+    media_class: str | None = None
+    """Media Storage SOP Class and Instance UID of group 2: all that a DICOMDIR has."""
+    media_instance: str | None = None
+    cut: str | None = None
+    """Where the header ends too early."""
+
+
+def quiet_pydicom() -> None:
+    """Make pydicom take values as they are and report them to its logger alone, in all threads of the process."""
+    from pydicom import config
+
+    config.settings.reading_validation_mode = config.IGNORE
+    warnings.filterwarnings("ignore", category=UserWarning, module="pydicom")
+
+
+def read_instance(path: str, found: FoundFile) -> tuple[Row, list[Row]]:
+    """Read the index rows of one file, whatever it is.
+
+    Parameters
+    ----------
+    path : str
+        Where the file is, as the operating system takes it.
+    found : FoundFile
+        What ``find_files`` said of it.
+
+    Returns
+    -------
+    (row, frame_rows)
+        The instance row with every name of ``COLUMNS`` (None is null) and its outcome where the header decides it;
+        and a row with ``frame`` and every name of ``FRAME_COLUMNS`` for each frame of an image that has several
+        frames or functional groups (no rows for what has a final outcome). Never raises for what a file holds.
+    """
+    row: Row = dict.fromkeys(COLUMN)
+    row.update(source=found.source, path=found.path, size=found.size, mtime_ns=found.mtime_ns)
+    if found.error is not None:
+        return _decided(row, (found.error.outcome, found.error.code, found.error.message)), []
+    quiet_pydicom()
+    try:
+        return _read(path, row)
+    except SourceError as error:
+        return _decided(row, (Outcome.FAILED, error.code, error.message)), []
+    except PermissionError:
+        return _decided(row, (Outcome.FAILED, Code.PERMISSION, "no permission to read the file")), []
+    except OSError as error:
+        return _decided(row, (Outcome.FAILED, Code.UNREADABLE, os.strerror(error.errno or 5))), []
+    except RecursionError:
+        return _decided(row, (Outcome.FAILED, Code.BAD_HEADER, "sequences are nested too deep")), []
+    except Exception as error:  # noqa: BLE001  the boundary: whatever pydicom trips over is this file's outcome
+        return _decided(row, (Outcome.FAILED, Code.BAD_HEADER, f"header cannot be read: {type(error).__name__}")), []
+
+
+def _decided(row: Row, verdict: rules.Verdict) -> Row:
+    row["outcome"], row["code"], row["message"] = str(verdict[0]), str(verdict[1]), verdict[2]
+    return row
+
+
+def _read(path: str, row: Row) -> tuple[Row, list[Row]]:
+    with open_regular(path) as file:
+        row["size"] = size = os.fstat(file.fileno()).st_size
+        name = os.path.basename(path)
+        verdict = not_dicom(file.read(264), size, name)
+        if verdict:
+            return _decided(row, verdict), []
+        header = read_header(file, size)
+        _fill(row, header)
+        _repair_pixels(file, header, row)
+    verdict = _no_dicom_after_all(row, header) or _cut(header, row) or rules.decide_outcome(row)
+    if verdict:
+        return _decided(row, verdict), []
+    return row, functional.frame_rows(header.dataset, row)
+
+
+def open_regular(path: str) -> io.BufferedReader:
+    """Open a file for reading; a pipe or device is refused instead of waited for."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise SourceError(Code.UNREADABLE, "not a regular file")
+    return open(descriptor, "rb")
+
+
+# ---------------------------------------------------------------------------- is it DICOM?
+
+
+def not_dicom(head: bytes, size: int, name: str) -> rules.Verdict | None:
+    """Return the outcome of a file whose first 264 bytes show that it is no DICOM, else None."""
+    if size == 0:
+        return Outcome.NOT_DICOM, Code.EMPTY, "the file is empty"
+    if head[128:132] == b"DICM":
+        return None
+    if head.startswith(_APPLE_MAGIC) or name.startswith("._"):
+        return Outcome.NOT_DICOM, Code.APPLE_DOUBLE, "a Mac's AppleDouble file"
+    if _plausible_start(head, size):
+        return None
+    return Outcome.NOT_DICOM, Code.NO_DICOM, "no DICOM prefix, and it does not start with a DICOM element"
+
+
+def _plausible_start(head: bytes, size: int) -> bool:
+    """Whether a file without preamble starts like a data set: group 2 or 8, and a VR or a small length."""
+    if len(head) < 8:
+        return False
+    group = min(int.from_bytes(head[:2], "little"), int.from_bytes(head[:2], "big"))
+    if group not in (0x0002, 0x0008):
+        return False
+    return head[4:6] in _VRS or int.from_bytes(head[4:8], "little") <= min(size - 8, 1024)
+
+
+def _no_dicom_after_all(row: Row, header: Header) -> rules.Verdict | None:
+    """Return the outcome of a file that only started like DICOM: it has neither a SOP Class nor an image."""
+    if header.prefix or row["sop_class_uid"] or row["modality"] or (row["rows"] and header.pixel_tag):
+        return None
+    return Outcome.NOT_DICOM, Code.NO_DICOM, "starts like DICOM, but no image and no SOP Class were found"
+
+
+# ---------------------------------------------------------------------------- the header
+
+
+class _Bounded:
+    """A file that never gives, and so never makes Python allocate, more than it has."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file, self._size = file, size
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, count: int = -1) -> bytes:
+        left = max(self._size - self._file.tell(), 0)
+        return self._file.read(left if count < 0 else min(count, left))
+
+
+def read_header(file: BinaryIO, size: int) -> Header:
+    """Read all top-level elements before the pixels.
+
+    Parameters
+    ----------
+    file
+        The file, anywhere.
+    size
+        Its bytes.
+
+    Raises
+    ------
+    SourceError
+        A deflated file that is broken or inflates beyond bounds (``unreadable``).
+    """
+    file.seek(0)
+    prefix = file.read(132)[128:] == b"DICM"
+    start, declared, media = _file_meta(file, size, 132 if prefix else 0)
+    file.seek(start)
+    peek = file.read(8)
+    deflated = declared == rules.DEFLATED and not _starts_plainly(peek)
+    if deflated:
+        file.seek(start)
+        file, size = _inflate(file)
+        start, peek = 0, file.read(8)
+    implicit, little = encoding_of(peek)
+    syntax, lied = _effective(declared, implicit, little, deflated)
+    header = _walk(file, size, start, implicit, little)
+    header.syntax, header.repaired, header.prefix = syntax, lied or not prefix, prefix
+    header.media_class, header.media_instance = media
+    if deflated:
+        header.pixel_length = min(header.pixel_length, max(size - header.pixel_offset, 0))
+        header.pixel_offset, header.table = -1, None
+    return header
+
+
+def _file_meta(file: BinaryIO, size: int, start: int) -> tuple[int, str | None, list[str | None]]:
+    """Skip group 2; return where the data set starts, the Transfer Syntax UID, and the media storage UIDs."""
+    file.seek(start)
+    peek = file.read(8)
+    if peek[:2] != b"\x02\x00":
+        return start, None, [None, None]
+    meta = _walk(file, size, start, peek[4:6] not in _VRS, True, stop_group=2)
+    found = [elements.raw_element(meta.dataset, tag) for tag in (0x00020010, 0x00020002, 0x00020003)]
+    syntax, *media = [rules.raw_text(element.value) if element else None for element in found]
+    return file.tell(), syntax, media
+
+
+def _walk(file: BinaryIO, size: int, start: int, implicit: bool, little: bool, stop_group: int = 0x7FE0) -> Header:
+    """Read elements from ``start`` up to the pixels, or to the end of a group."""
+    from pydicom.dataset import Dataset
+    from pydicom.filereader import data_element_generator
+
+    header = Header(Dataset(), "", False)
+
+    def stop(tag: int, vr: str | None, length: int) -> bool:
+        offset = file.tell()
+        if tag in rules.PIXEL_KEYWORDS:
+            header.pixel_tag, header.pixel_offset = int(tag), offset
+            header.pixel_length = -1 if length == _UNDEFINED else length
+        elif tag == _EXTENDED_TABLE:
+            header.table = offset, length
+        elif length not in (0, _UNDEFINED) and length > size - offset:
+            header.cut = f"({tag >> 16:04X},{tag & 0xFFFF:04X}) has {length} bytes, {size - offset} are there"
+            return True
+        return tag >> 16 > stop_group or header.pixel_tag is not None
+
+    file.seek(start)
+    found: dict[Any, Any] = {}
+    try:
+        for element in data_element_generator(_Bounded(file, size), implicit, little, stop, defer_size=64 * 2**20):  # type: ignore[arg-type]
+            found[element.tag] = element
+    except EOFError:
+        header.cut = "a sequence or item has no end"
+    header.dataset = Dataset(found)
+    return header
+
+
+def _starts_plainly(peek: bytes) -> bool:
+    return peek[4:6] in _VRS and peek[:2] in (b"\x08\x00", b"\x00\x08")
+
+
+def encoding_of(peek: bytes) -> tuple[bool, bool]:
+    """Return (implicit, little endian) from the first 8 bytes of a data set, whose groups start low."""
+    if peek[4:6] not in _VRS:
+        return True, True
+    little, big = int.from_bytes(peek[:2], "little"), int.from_bytes(peek[:2], "big")
+    return False, little <= big
+
+
+def _effective(declared: str | None, implicit: bool, little: bool, deflated: bool) -> tuple[str, bool]:
+    """Return the transfer syntax that holds, and whether it is not the declared one."""
+    seen = rules.IMPLICIT_LITTLE if implicit else rules.EXPLICIT_LITTLE if little else rules.EXPLICIT_BIG
+    if declared is None:
+        return seen, True
+    syntax = rules.TRANSFER_SYNTAXES.get(declared)
+    if syntax is None:
+        return declared, False
+    lied = syntax.implicit != implicit or syntax.big_endian == little or syntax.deflated != deflated
+    return (seen, True) if lied and syntax.pixels == "native" else (declared, lied)
+
+
+def _inflate(file: BinaryIO) -> tuple[BinaryIO, int]:
+    """Inflate the rest of a file (PS3.5 A.5); keep its start, count the whole, under a bound."""
+    inflater, kept, total = zlib.decompressobj(-zlib.MAX_WBITS), bytearray(), 0
+    try:
+        while not inflater.eof and (block := inflater.unconsumed_tail or file.read(2**16)):
+            part = inflater.decompress(block, 2**20)
+            total += len(part)
+            if total > _INFLATED_MOST:
+                raise SourceError(Code.UNREADABLE, f"deflated data set inflates beyond {_INFLATED_MOST} bytes")
+            kept += part[: max(_INFLATED_KEPT - len(kept), 0)]
+    except zlib.error as error:
+        if not kept:
+            raise SourceError(Code.UNREADABLE, "deflated data set cannot be inflated") from error
+    return io.BytesIO(bytes(kept)), total
+
+
+# ---------------------------------------------------------------------------- columns
+
+
+def _fill(row: Row, header: Header) -> None:
+    """Fill the instance row from the top-level elements."""
+    dataset = header.dataset
+    charsets = elements.charsets_of(dataset)
+    sign = elements.number(dataset, 0x00280103, "US")
+    for column in COLUMNS:
+        element = elements.raw_element(dataset, column.tag) if column.tag else None
+        if element is not None:
+            row[column.name] = rules.column_value(
+                column, element.vr, element.value, element.little_endian, charsets, sign == 1
+            )
+    row["n_frames"] = row["n_frames"] or 1
+    row["sop_class_uid"] = row["sop_class_uid"] or header.media_class
+    row["sop_instance_uid"] = row["sop_instance_uid"] or header.media_instance
+    row["transfer_syntax"] = header.syntax
+    row["repaired"] = str(Code.REPAIRED_SYNTAX) if header.repaired else None
+    if header.pixel_tag is not None:
+        row["pixel_keyword"] = rules.PIXEL_KEYWORDS[header.pixel_tag]
+        row["pixel_offset"], row["pixel_length"] = header.pixel_offset, header.pixel_length
+        if header.table:
+            row["table_offset"], row["table_length"] = header.table
+    get = partial(elements.raw_element, dataset)
+    row["spacing_y"], row["spacing_x"], row["spacing_kind"] = rules.spacing_from(get, row)
+    row.update(read_diffusion(get, row))
+    row.update(read_mosaic(get, row))
+    special.complete_instance(dataset, row)
+
+
+def _cut(header: Header, row: Row) -> rules.Verdict | None:
+    sop_class = row["sop_class_uid"]
+    if header.cut is None or header.pixel_tag is not None:
+        return None
+    if isinstance(sop_class, str) and not rules.is_image_class(sop_class):
+        return None
+    return Outcome.FAILED, Code.TRUNCATED, f"the header ends too early: {header.cut}"
+
+
+# ---------------------------------------------------------------------------- pixels that are not what they are said
+
+
+def _repair_pixels(file: BinaryIO, header: Header, row: Row) -> None:
+    """Correct a transfer syntax that the pixel element shows to be wrong (PS3.5 A.4)."""
+    syntax = rules.TRANSFER_SYNTAXES.get(header.syntax)
+    if syntax is None or header.pixel_tag is None or header.pixel_offset < 0 or syntax.pixels == "video":
+        return
+    file.seek(header.pixel_offset)
+    seen: str | None = None
+    if syntax.pixels == "native" and header.pixel_length < 0:
+        seen = sniff_codestream(file)
+    elif syntax.pixels == "encapsulated" and header.pixel_length > 0 and file.read(4) != _ITEM:
+        native = rules.expected_pixel_bytes({**row, "transfer_syntax": rules.EXPLICIT_LITTLE})
+        if native is not None and native <= header.pixel_length <= native + native % 2 + 1:
+            seen = rules.EXPLICIT_LITTLE
+    if seen is not None:
+        row["transfer_syntax"], row["repaired"] = seen, str(Code.REPAIRED_SYNTAX)
+
+
+def sniff_codestream(file: BinaryIO) -> str | None:
+    """Tell the transfer syntax of encapsulated pixels from the first bytes of their first frame, or None.
+
+    The file stands at the Basic Offset Table's item.
+    """
+    item = file.read(8)
+    if item[:4] != _ITEM:
+        return None
+    file.seek(int.from_bytes(item[4:], "little"), os.SEEK_CUR)
+    item, data = file.read(8), file.read(4096)
+    if item[:4] != _ITEM:
+        return None
+    if data.startswith(b"\xff\x4f\xff\x51"):
+        return "1.2.840.10008.1.2.4.203" if b"\xff\x50" in data[:128] else "1.2.840.10008.1.2.4.91"
+    if data.startswith(b"\xff\xd8"):
+        return _jpeg_syntax(data)
+    if 1 <= int.from_bytes(data[:4], "little") <= 15 and data[4:8] == b"\x40\0\0\0":
+        return "1.2.840.10008.1.2.5"
+    return None
+
+
+def _jpeg_syntax(data: bytes) -> str | None:
+    """Tell which JPEG process a stream uses from its start-of-frame marker (ISO 10918-1, 14495-1)."""
+    frames = {0xC0: "50", 0xC1: "51", 0xC2: "55", 0xC3: "57", 0xF7: "81"}
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        if data[at + 1] in frames:
+            return "1.2.840.10008.1.2.4." + frames[data[at + 1]]
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return None
