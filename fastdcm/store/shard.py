@@ -144,7 +144,7 @@ def _encoder(codec: Json) -> Encoder:
 
 
 def _raw(chunk: Array) -> memoryview:
-    return memoryview(chunk.reshape(-1)).cast("B")
+    return chunk.reshape(-1).view(np.uint8).data
 
 
 def _gzip(chunk: Array, level: int) -> bytes:

@@ -1,0 +1,160 @@
+"""Every file of a volume but its shards, as bytes: the Zarr v3 documents and the small arrays.
+
+Written directly, because a library call a document would cost more than the pixels of a one-image series. Absent means
+unknown: nothing is invented, NaN is never written, and all text is valid UTF-8. docs/store.md describes the attributes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastdcm.model import FORMAT_VERSION, ArraySpec, Floats, Json, VolumePlan
+from fastdcm.series.values import slice_transforms
+from fastdcm.store.attributes import VolumeFacts, converter_version, fastdcm_attributes
+from fastdcm.store.ome import axis_transforms, ome_attributes
+from fastdcm.store.shard import inner_codecs
+
+INLINE_TAGS_BYTES = 64 * 1024
+"""Larger varying tags go into the array ``dicom``, so that every reader of the attributes stays fast."""
+
+
+def volume_documents(plan: VolumePlan, facts: VolumeFacts) -> dict[str, bytes]:
+    """Return every file of a volume but the shards of its image.
+
+    Parameters
+    ----------
+    plan : VolumePlan
+        The volume.
+    facts : VolumeFacts
+        What its tasks found.
+
+    Returns
+    -------
+    dict
+        Bytes by path below the volume's folder: ``zarr.json`` (the commit marker), ``0/zarr.json``,
+        ``0/image/zarr.json``, two each for the coordinates ``0/z``, ``0/y``, ``0/x``, and two of ``dicom`` where the
+        varying tags are large.
+    """
+    documents = {"0/zarr.json": group_document(), "0/image/zarr.json": image_document(plan)}
+    for axis in "zyx":
+        documents |= _coordinate(axis, coordinates(plan, axis))
+    attributes: Json = {"ome": ome_attributes(plan, converter_version()), "fastdcm": fastdcm_attributes(plan, facts)}
+    if facts.slice_tags:
+        tags = _json(facts.slice_tags)
+        if len(tags) > INLINE_TAGS_BYTES:
+            documents |= _bytes_array("dicom", tags)
+        else:
+            attributes["fastdcm"]["dicom_per_slice"] = facts.slice_tags
+    return documents | {"zarr.json": group_document(attributes)}
+
+
+def group_document(attributes: Json | None = None) -> bytes:
+    """Return the ``zarr.json`` of a group."""
+    return _json({"zarr_format": 3, "node_type": "group", "attributes": attributes or {}})
+
+
+def root_document(generation: str, metadata: str, **more: Any) -> bytes:
+    """Return the ``zarr.json`` of a store.
+
+    Parameters
+    ----------
+    generation : str
+        Common to the root and its tables; a reader that sees two says so.
+    metadata : {"technical", "full", "none"}
+        The policy that the store was made by.
+    **more
+        Further attributes, JSON values.
+    """
+    privacy = {
+        "full": "all tags are kept: names, ids, dates and free text of patients are in this store",
+        "technical": "names, ids, dates and free text are left out; UIDs stay: this is no PS3.15 de-identification",
+        "none": "no tags are kept; UIDs stay: this is no PS3.15 de-identification",
+    }[metadata]
+    tables = {"catalog": "catalog.parquet", "files": "files.parquet", "frames": "frames.parquet"}
+    ours = {
+        "version": FORMAT_VERSION,
+        "converter": f"fastdcm {converter_version()}",
+        "generation": generation,
+        **tables,
+    }
+    ours |= {"report": "report.json", "metadata": metadata, "privacy": privacy}
+    return group_document({"fastdcm": ours | more})
+
+
+def image_document(plan: VolumePlan) -> bytes:
+    """Return the ``zarr.json`` of the image."""
+    attributes: Json = {}
+    transform = slice_transforms(plan.frames, "modality")
+    if plan.rule.values == "stored" and plan.rule.channels == 1 and not any(lut is not None for lut in transform.luts):
+        pairs = {*zip(transform.slopes.tolist(), transform.intercepts.tolist(), strict=True)}
+        if len(pairs) == 1 and pairs != {(1.0, 0.0)}:
+            attributes["scale_factor"], attributes["add_offset"] = pairs.pop()
+    return _json(array_metadata(plan.array) | {"attributes": attributes})
+
+
+def array_metadata(array: ArraySpec) -> Json:
+    """Return the Zarr v3 metadata of a sharded array, without attributes."""
+    index_codecs = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
+    sharding = {
+        "chunk_shape": list(array.chunks),
+        "codecs": inner_codecs(array),
+        "index_codecs": index_codecs,
+        "index_location": "end",
+    }
+    fill: float | int | str = array.fill_value
+    if np.dtype(array.dtype).kind != "f":
+        fill = int(array.fill_value)
+    elif math.isnan(array.fill_value):
+        fill = "NaN"
+    codecs = [{"name": "sharding_indexed", "configuration": sharding}]
+    return _array(array.shape, array.dtype, array.shards, fill, codecs, list(array.axes))
+
+
+def _array(
+    shape: Sequence[int], dtype: str, chunks: Sequence[int], fill: Any, codecs: list[Json], names: list[str]
+) -> Json:
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": list(shape),
+        "data_type": dtype,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunks)}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": fill,
+        "codecs": codecs,
+        "attributes": {},
+        "dimension_names": names,
+    }
+
+
+def coordinates(plan: VolumePlan, axis: str) -> Floats:
+    """Return the (n,) coordinate of z, y or x, mm along the own axis: translation + i x scale, an uneven z as it is."""
+    geometry = plan.volume.geometry
+    place = plan.array.axes.index(axis)
+    if axis == "z" and not geometry.uniform:
+        return np.asarray(geometry.z_mm, dtype=np.float64)
+    scale, translation = axis_transforms(plan)
+    return translation[place] + np.arange(plan.array.shape[place], dtype=np.float64) * scale[place]
+
+
+def _coordinate(axis: str, values: Floats) -> dict[str, bytes]:
+    codecs: list[Json] = [{"name": "bytes", "configuration": {"endian": "little"}}]
+    document = _array(values.shape, "float64", values.shape, 0.0, codecs, [axis])
+    document["attributes"] = {"units": "mm"}
+    return {f"0/{axis}/zarr.json": _json(document), f"0/{axis}/c/0": values.astype("<f8").tobytes()}
+
+
+def _bytes_array(path: str, data: bytes) -> dict[str, bytes]:
+    document = _array([len(data)], "uint8", [len(data)], 0, [{"name": "bytes"}], ["byte"])
+    return {f"{path}/zarr.json": _json(document), f"{path}/c/0": data}
+
+
+def _json(value: object) -> bytes:
+    """Return strict, compact JSON: no NaN (a ValueError), always valid UTF-8."""
+    text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=np.generic.item)
+    return text.encode("utf-8", "replace")
