@@ -1,0 +1,292 @@
+"""One frame's bytes to stored values, whatever the codec."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastdcm.errors import Code, SourceError
+from fastdcm.model import PixelFormat
+from fastdcm.pixels import native
+from fastdcm.pixels.codestream import Codec, Codestream, Data, read_codestream
+from fastdcm.pixels.colour import ybr_to_rgb
+
+Array = npt.NDArray[Any]
+
+CODECS: dict[str, Codec] = {
+    "1.2.840.10008.1.2.4.50": "jpeg",
+    "1.2.840.10008.1.2.4.51": "jpeg",
+    "1.2.840.10008.1.2.4.57": "jpeg",
+    "1.2.840.10008.1.2.4.70": "jpeg",
+    "1.2.840.10008.1.2.4.80": "jpegls",
+    "1.2.840.10008.1.2.4.81": "jpegls",
+    "1.2.840.10008.1.2.4.90": "jpeg2000",
+    "1.2.840.10008.1.2.4.91": "jpeg2000",
+    "1.2.840.10008.1.2.4.110": "jpegxl",
+    "1.2.840.10008.1.2.4.111": "jpegxl",
+    "1.2.840.10008.1.2.4.112": "jpegxl",
+    "1.2.840.10008.1.2.4.201": "htj2k",
+    "1.2.840.10008.1.2.4.202": "htj2k",
+    "1.2.840.10008.1.2.4.203": "htj2k",
+    "1.2.840.10008.1.2.5": "rle",
+    "1.2.840.10008.1.2.8.1": "deflate",
+}
+"""The codec that each encapsulated transfer syntax promises (PS3.5 section 10 and Annex A.4)."""
+
+DECODED_BYTES_FREE = 2**28
+"""A frame of this many bytes may come from however few: blank JPEG-LS and JPEG 2000 images nearly vanish."""
+DECODED_BYTES_PER_BYTE = 4096
+
+
+def found_codec(data: Data, pixels: PixelFormat) -> Codec | None:
+    """Return the codec that a frame's bytes need: what they begin with, else what the transfer syntax says.
+
+    None if neither tells.
+    """
+    try:
+        stream = read_codestream(data)
+    except ValueError:
+        stream = None
+    promised = CODECS.get(pixels.transfer_syntax)
+    if stream is not None and promised not in ("rle", "deflate"):
+        return stream.codec
+    return promised or ("rle" if _is_rle(data, pixels) else None)
+
+
+def is_repaired(found: Codec, pixels: PixelFormat) -> bool:
+    """Tell whether the codec is not the one that the transfer syntax promises."""
+    promised = CODECS.get(pixels.transfer_syntax)
+    both = {found, promised}
+    return found != promised and both != {"jpeg2000", "htj2k"}
+
+
+def decode_frame(data: Data, pixels: PixelFormat) -> Array:
+    """Decode one encapsulated frame.
+
+    The codestream decides the bits, the header their meaning: precision comes from the codestream, sign from
+    PixelRepresentation. Colour becomes RGB; the codestream's own statement (JFIF, Adobe, component names, MCT) wins
+    over the header's. A palette's indices stay indices.
+
+    Parameters
+    ----------
+    data
+        All fragments of the frame, joined.
+
+    Returns
+    -------
+    array, shape (rows, columns), or (samples, rows, columns) for more than one sample
+        Smallest integers that the codec gives, signed as the header says; a view or an array of its own.
+
+    Raises
+    ------
+    SourceError
+        DECODE, TRUNCATED or UNSUPPORTED_PIXELS.
+    Exception
+        Whatever a decoder of another library raises on damaged data: ``read_cells`` turns it into DECODE.
+    """
+    codec = found_codec(data, pixels)
+    if codec == "deflate":
+        return _decode_deflate(data, pixels)
+    if codec == "rle":
+        return _finish_header_bits(_decode_rle(data, pixels), pixels)
+    if codec is None:
+        raise SourceError(Code.DECODE, "the frame begins like no codestream that is known")
+    try:
+        stream = read_codestream(data)
+    except ValueError as error:
+        raise SourceError(Code.DECODE, str(error)) from None
+    if stream is None:
+        raise SourceError(Code.DECODE, f"the frame does not begin like a {codec} codestream")
+    _check_stream(stream, pixels, len(data))
+    array = _decode_stream(data, stream, pixels)
+    if codec == "jpeg":
+        return _finish_header_bits(array, pixels)
+    return array
+
+
+# ---------------------------------------------------------------------------- checks before anything is allocated
+
+
+def _check_stream(stream: Codestream, pixels: PixelFormat, length: int) -> None:
+    if (stream.rows, stream.columns) != (pixels.rows, pixels.columns):
+        raise SourceError(
+            Code.DECODE,
+            f"the codestream has {stream.rows} x {stream.columns} pixels, the header {pixels.rows} x {pixels.columns}",
+        )
+    if stream.samples and stream.samples != pixels.samples:
+        raise SourceError(
+            Code.DECODE, f"the codestream has {stream.samples} samples a pixel, the header {pixels.samples}"
+        )
+    _check_size(pixels, -(-stream.bits // 8) or 2, length, DECODED_BYTES_PER_BYTE, DECODED_BYTES_FREE)
+
+
+def _check_size(pixels: PixelFormat, sample_bytes: int, length: int, ratio: int, free: int) -> None:
+    size = pixels.rows * pixels.columns * pixels.samples * sample_bytes
+    if size > max(free, ratio * length):
+        raise SourceError(Code.DECODE, f"{length} bytes cannot hold a frame of {size} bytes")
+
+
+# ---------------------------------------------------------------------------- RLE and deflate
+
+
+def _is_rle(data: Data, pixels: PixelFormat) -> bool:
+    """Tell whether the data begin like an RLE header of this frame (PS3.5 G.5)."""
+    segments = pixels.samples * -(-pixels.bits_allocated // 8)
+    return bytes(data[:8]) == segments.to_bytes(4, "little") + (64).to_bytes(4, "little")
+
+
+def _decode_rle(data: Data, pixels: PixelFormat) -> Array:
+    """Decode the byte planes (PS3.5 Annex G), most significant first."""
+    from imagecodecs import dicomrle_decode
+
+    dtype = native.stored_dtype(pixels)
+    size = -(-pixels.rows * pixels.columns * pixels.samples * native.cell_bits(pixels) // 8)
+    _check_size(pixels, dtype.itemsize, len(data), 64, 0)  # two bytes give at most 128
+    if pixels.bits_allocated == 12:
+        raise SourceError(Code.UNSUPPORTED_PIXELS, "RLE of 12 bits allocated is not defined")
+    if not _is_rle(data, pixels):
+        raise SourceError(Code.DECODE, f"the RLE header is not one of {pixels.samples} samples")
+    out = np.zeros(size, np.uint8)
+    decoded = dicomrle_decode(data, dtype.str, out=out.data)
+    if len(decoded) < size:
+        raise SourceError(Code.TRUNCATED, f"RLE gives {len(decoded)} bytes, {size} are expected")
+    little = pixels._replace(transfer_syntax="1.2.840.10008.1.2.1", planar=1)
+    return _as_rgb(native.unpack(out.data, little, pixels.rows), None, pixels)
+
+
+def _decode_deflate(data: Data, pixels: PixelFormat) -> Array:
+    """Inflate one frame (PS3.5 A.4.12) and unpack it like a native one."""
+    size = -(-native.frame_bits(pixels, False) // 8)
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        raw = inflater.decompress(data, size + 1)
+    except zlib.error as error:
+        raise SourceError(Code.DECODE, f"the deflated frame is damaged: {error}") from None
+    if len(raw) < size:
+        raise SourceError(Code.TRUNCATED, f"the frame inflates to {len(raw)} bytes, {size} are expected")
+    return finish_native(native.unpack(raw, pixels, pixels.rows), pixels)
+
+
+# ---------------------------------------------------------------------------- JPEG families
+
+
+def _decode_stream(data: Data, stream: Codestream, pixels: PixelFormat) -> Array:
+    """Decode by imagecodecs, or where it fails by a plugin of pydicom; colour as RGB, samples first."""
+    converts = _is_ybr(stream, pixels) and stream.codec == "jpeg" and not stream.lossless and stream.samples == 3
+    try:
+        array = _by_imagecodecs(data, stream, converts)
+    except Exception as error:  # noqa: BLE001 - each decoder has its own; what pydicom's plugins say counts then
+        array = _by_pydicom(bytes(data), stream, pixels, error)
+        converts = False
+    expected = (pixels.rows, pixels.columns) + ((pixels.samples,) if pixels.samples > 1 else ())
+    if array.shape != expected:
+        raise SourceError(Code.DECODE, f"the decoder gives shape {array.shape}, {expected} is expected")
+    array = array if pixels.samples == 1 else np.moveaxis(array, -1, 0)
+    array = _with_sign(array, stream, pixels.signed)
+    return array if converts else _as_rgb(array, stream, pixels)
+
+
+def _by_imagecodecs(data: Data, stream: Codestream, converts: bool) -> Array:
+    """Return (rows, columns) or (rows, columns, samples); of JPEG without a colour conversion unless ``converts``."""
+    import imagecodecs
+
+    if stream.codec == "jpeg" and stream.samples == 3:
+        source = "YCBCR" if converts else "RGB"
+        return imagecodecs.jpeg8_decode(data, colorspace=source, outcolorspace="RGB")
+    if stream.codec == "jpeg":
+        return imagecodecs.jpeg8_decode(data)
+    if stream.codec == "jpegls":
+        return imagecodecs.jpegls_decode(data)
+    if stream.codec == "htj2k":
+        return imagecodecs.htj2k_decode(data)
+    if stream.codec == "jpegxl":
+        return imagecodecs.jpegxl_decode(data, numthreads=1)
+    return imagecodecs.jpeg2k_decode(data, numthreads=1)
+
+
+FALLBACK_SYNTAX: dict[Codec, str] = {
+    "jpeg": "1.2.840.10008.1.2.4.50",
+    "jpegls": "1.2.840.10008.1.2.4.80",
+    "jpeg2000": "1.2.840.10008.1.2.4.90",
+    "htj2k": "1.2.840.10008.1.2.4.201",
+}
+
+
+def _by_pydicom(data: bytes, stream: Codestream, pixels: PixelFormat, error: Exception) -> Array:
+    """Return what the first of pydicom's plugins gives that can decode the frame."""
+    from pydicom.encaps import encapsulate
+    from pydicom.pixels.decoders.base import get_decoder
+
+    if stream.codec not in FALLBACK_SYNTAX:
+        raise error
+    lossless = "1.2.840.10008.1.2.4.70" if stream.lossless else None
+    extended = "1.2.840.10008.1.2.4.51" if stream.codec == "jpeg" and stream.bits > 8 else None
+    decoder = get_decoder(lossless or extended or FALLBACK_SYNTAX[stream.codec])
+    if not decoder.is_available:
+        raise error
+    colour = "YBR_FULL" if _is_ybr(stream, pixels) else "RGB"
+    options: dict[str, Any] = {
+        "rows": pixels.rows,
+        "columns": pixels.columns,
+        "number_of_frames": 1,
+        "samples_per_pixel": pixels.samples,
+        "photometric_interpretation": colour if pixels.samples == 3 else "MONOCHROME2",
+        "bits_allocated": 8 * -(-stream.bits // 8),
+        "bits_stored": stream.bits,
+        "pixel_representation": int(stream.signed),
+        "planar_configuration": 0,
+    }
+    array: Array = decoder.as_array(encapsulate([data]), index=0, raw=True, **options)[0]
+    return array
+
+
+def _with_sign(array: Array, stream: Codestream, signed: bool) -> Array:
+    """Return the codestream's bits with the header's sign, extended from the codestream's precision.
+
+    JPEG (not JPEG-LS) is left to ``_finish_header_bits``: lossless JPEG writers often declare 16 bits for 12.
+    """
+    if array.dtype.kind == "f" or stream.codec == "jpeg" or stream.signed == signed:
+        return array
+    wanted = np.dtype(f"{'i' if signed else 'u'}{array.dtype.itemsize}")
+    bits = stream.bits or 8 * array.dtype.itemsize
+    return native.clear_unused_bits(np.ascontiguousarray(array).view(wanted), bits, bits - 1)
+
+
+# ---------------------------------------------------------------------------- what the header adds
+
+
+def _finish_header_bits(array: Array, pixels: PixelFormat) -> Array:
+    """Return only the bits stored with the header's sign (RLE and JPEG do not carry a sign)."""
+    if array.dtype.kind == "f":
+        return array
+    if pixels.signed and array.dtype.kind == "u" and pixels.bits_allocated > 1:
+        fits = pixels.bits_stored <= 8 * array.dtype.itemsize
+        array = array.view(f"<i{array.dtype.itemsize}") if fits else array.astype(f"<i{2 * array.dtype.itemsize}")
+    high_bit = pixels.high_bit if CODECS.get(pixels.transfer_syntax) == "rle" else pixels.bits_stored - 1
+    return native.clear_unused_bits(array, pixels.bits_stored, high_bit)
+
+
+def finish_native(array: Array, pixels: PixelFormat) -> Array:
+    """Return the values of native pixels: only the bits stored, colour as RGB."""
+    if native.cell_bits(pixels) > 1:
+        array = native.clear_unused_bits(array, pixels.bits_stored, pixels.high_bit)
+    return _as_rgb(array, None, pixels)
+
+
+def _is_ybr(stream: Codestream | None, pixels: PixelFormat) -> bool:
+    """Tell whether decoded samples are luminance and chroma: the codestream's word counts before the header's."""
+    if pixels.samples != 3:
+        return False
+    if stream is not None and stream.colour is not None:
+        return stream.colour == "YBR"
+    return pixels.photometric.startswith(("YBR_FULL", "YBR_PARTIAL"))
+
+
+def _as_rgb(array: Array, stream: Codestream | None, pixels: PixelFormat) -> Array:
+    if not _is_ybr(stream, pixels) or array.dtype.kind != "u":
+        return array
+    bits = stream.bits if stream is not None and stream.bits else pixels.bits_stored
+    return ybr_to_rgb(array, min(bits, 8 * array.dtype.itemsize), pixels.photometric.startswith("YBR_PARTIAL"))

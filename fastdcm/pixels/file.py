@@ -1,0 +1,161 @@
+"""One open DICOM file: bounded reads at offsets, and where its pixel value is.
+
+The file is opened once for all that a task wants of it. A deflated file (PS3.5 A.5) has no offsets on disk: it is
+inflated into memory once, under a bound, and read from there.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+
+from fastdcm.errors import Code, SourceError
+from fastdcm.model import FrameSource
+
+HEADER_BYTES_MAX = 64 * 2**20
+"""A longer header is not handed out: no tags, no palette."""
+INFLATED_BYTES_MAX = 2**30
+"""The most that one deflated file may inflate to."""
+FILE_META_BYTES_MAX = 2**20
+
+
+@dataclass(slots=True)
+class SourceFile:
+    """A file that is open for reading, or what it inflated to."""
+
+    descriptor: int
+    size: int
+    """Bytes there are to read: of the file, or of the inflated data set with its file meta before it."""
+    pixel_offset: int
+    pixel_length: int
+    """-1: undefined length."""
+    inflated: memoryview | None = None
+    bytes_read: int = 0
+
+    def read(self, offset: int, length: int) -> bytearray:
+        """Return ``length`` bytes at ``offset``.
+
+        Raises
+        ------
+        SourceError
+            TRUNCATED, before anything is allocated, if the file ends earlier.
+        """
+        self._check(offset, length)
+        if self.inflated is not None:
+            return bytearray(self.inflated[offset : offset + length])
+        data = bytearray(length)
+        self.read_into(offset, memoryview(data))
+        return data
+
+    def read_into(self, offset: int, *buffers: memoryview) -> None:
+        """Fill the buffers (writable, contiguous, of bytes) one after the other from ``offset`` on.
+
+        Raises
+        ------
+        SourceError
+            TRUNCATED if the file ends earlier.
+        """
+        length = sum(buffer.nbytes for buffer in buffers)
+        self._check(offset, length)
+        if self.inflated is not None:
+            for buffer in buffers:
+                buffer[:] = self.inflated[offset : offset + buffer.nbytes]
+                offset += buffer.nbytes
+            return
+        waiting = [buffer for buffer in buffers if buffer.nbytes]
+        while waiting:
+            count = os.preadv(self.descriptor, waiting, offset)
+            if count == 0:
+                raise SourceError(Code.TRUNCATED, f"the file ended at byte {offset} while it was read")
+            self.bytes_read += count
+            offset += count
+            waiting = _after(waiting, count)
+
+    def header(self) -> bytes | None:
+        """Return the bytes before the pixel value (inflated where the file is deflated), None if absurdly many."""
+        if self.pixel_offset > HEADER_BYTES_MAX:
+            return None
+        return bytes(self.read(0, self.pixel_offset))
+
+    def _check(self, offset: int, length: int) -> None:
+        if offset < 0 or length < 0 or offset + length > self.size:
+            raise SourceError(
+                Code.TRUNCATED, f"{length} bytes are expected at byte {offset}, but there are {self.size} in all"
+            )
+
+
+def _after(buffers: list[memoryview], count: int) -> list[memoryview]:
+    """Return what is left to fill once ``count`` bytes are there."""
+    while buffers and count >= buffers[0].nbytes:
+        count -= buffers[0].nbytes
+        buffers = buffers[1:]
+    return [buffers[0][count:], *buffers[1:]] if count else buffers
+
+
+@contextmanager
+def open_source(source: FrameSource) -> Iterator[SourceFile]:
+    """Open the file of a frame, the same file that the scan saw.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened.
+    SourceError
+        CHANGED if size or modification time are not those of the scan; TRUNCATED, DECODE or UNSUPPORTED_PIXELS
+        if a deflated file cannot be inflated under the bound.
+    """
+    descriptor = os.open(source.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    try:
+        status = os.fstat(descriptor)
+        if (status.st_size, status.st_mtime_ns) != (source.size, source.mtime_ns):
+            raise SourceError(
+                Code.CHANGED, f"the file changed after the scan: {source.size} bytes then, {status.st_size} now"
+            )
+        file = SourceFile(descriptor, status.st_size, source.pixel_offset, source.pixel_length)
+        yield file if source.pixel_offset >= 0 else _inflate(file)
+    finally:
+        os.close(descriptor)
+
+
+def _inflate(file: SourceFile) -> SourceFile:
+    """Return the file with its data set inflated and its pixel element found (PS3.5 A.5)."""
+    head = bytes(file.read(0, min(file.size, FILE_META_BYTES_MAX)))
+    start = _file_meta_end(head)
+    if file.size - start > INFLATED_BYTES_MAX:
+        raise SourceError(Code.UNSUPPORTED_PIXELS, f"a deflated file of {file.size} bytes is beyond the bound")
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        data_set = inflater.decompress(bytes(file.read(start, file.size - start)), INFLATED_BYTES_MAX)
+    except zlib.error as error:
+        raise SourceError(Code.DECODE, f"the deflated data set is damaged: {error}") from None
+    if inflater.unconsumed_tail:
+        raise SourceError(Code.UNSUPPORTED_PIXELS, f"inflates to more than {INFLATED_BYTES_MAX} bytes")
+    if not inflater.eof:
+        raise SourceError(Code.TRUNCATED, f"the deflated data set ends after {len(data_set)} inflated bytes")
+    whole = head[:start] + data_set
+    offset, length = _find_pixels(data_set)
+    return SourceFile(file.descriptor, len(whole), start + offset, length, memoryview(whole), file.bytes_read)
+
+
+def _file_meta_end(head: bytes) -> int:
+    """Return where the file meta group ends, by its group length (0002,0000)."""
+    if head[128:140] != b"DICM\x02\x00\x00\x00UL\x04\x00" or len(head) < 144:
+        raise SourceError(Code.BAD_HEADER, "a deflated file needs a file meta group with its length")
+    return min(144 + int.from_bytes(head[140:144], "little"), len(head))
+
+
+def _find_pixels(data_set: bytes) -> tuple[int, int]:
+    """Return offset and length of the top-level pixel value in an explicit little endian data set."""
+    from pydicom.filereader import read_dataset
+
+    pixel_tags = {0x7FE00008, 0x7FE00009, 0x7FE00010}
+    stream = BytesIO(data_set)
+    read_dataset(stream, False, True, stop_when=lambda tag, vr, length: int(tag) in pixel_tags)
+    start = stream.tell()
+    if len(data_set) < start + 12:
+        raise SourceError(Code.TRUNCATED, "the deflated data set ends before its pixel data")
+    return start + 12, int.from_bytes(data_set[start + 8 : start + 12], "little")

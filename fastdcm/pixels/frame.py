@@ -1,0 +1,182 @@
+"""One frame of an open file to stored values: finds its bytes, native or encapsulated, and decodes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastdcm.errors import Code, SourceError
+from fastdcm.model import FrameSource, PixelFormat
+from fastdcm.pixels import native
+from fastdcm.pixels.colour import apply_palette, read_palette
+from fastdcm.pixels.decode import decode_frame, finish_native, found_codec, is_repaired
+from fastdcm.pixels.file import SourceFile
+from fastdcm.pixels.locate import frame_ranges
+
+Array = npt.NDArray[Any]
+
+ITEM_TAG = b"\xfe\xff\x00\xe0"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layout:
+    """How the pixel value of one file is laid out; worked out once a file."""
+
+    pixels: PixelFormat
+    """As the bytes are, which is not always what the transfer syntax says."""
+    ranges: list[tuple[tuple[int, int], ...]] | None
+    """Fragments of each frame, None for native pixels."""
+    halved: bool
+    """Native YBR_*_422 with chroma for every second column."""
+    swapped: bool
+    """Cells below 16 bits in big endian words."""
+    palette: tuple[Array, int] | None
+    notes: tuple[tuple[Code, str], ...]
+
+
+def layout_of(file: SourceFile, source: FrameSource, header: bytes | None, *, expand_palette: bool) -> Layout:
+    """Look at the pixel value's first bytes and say how frames are read from it.
+
+    Raises
+    ------
+    SourceError
+        If frames cannot be located, or there is no palette where one is to be expanded.
+    """
+    pixels = source.format
+    notes: list[tuple[Code, str]] = []
+    palette = None
+    if expand_palette and pixels.photometric.startswith("PALETTE"):
+        if header is None:
+            raise SourceError(Code.UNSUPPORTED_PIXELS, "the header is too long to look for a palette")
+        palette = read_palette(header)
+    if _is_encapsulated(file, pixels):
+        located = source._replace(pixel_offset=file.pixel_offset, pixel_length=file.pixel_length)
+        return Layout(pixels, frame_ranges(file.descriptor, located), False, False, palette, ())
+    if pixels.transfer_syntax not in native.NATIVE_SYNTAXES:
+        notes.append((Code.REPAIRED_SYNTAX, f"native pixels under transfer syntax {pixels.transfer_syntax}"))
+        pixels = pixels._replace(transfer_syntax="1.2.840.10008.1.2.1")
+    halved = native.is_halved(pixels, file.pixel_length)
+    expected = -(-native.frame_bits(pixels, halved) * pixels.n_frames // 8)
+    if file.pixel_length > expected + expected % 2:
+        notes.append((Code.LONG_PIXEL_DATA, f"{file.pixel_length} bytes of pixel data, {expected} are expected"))
+    return Layout(pixels, None, halved, _is_swapped(file, pixels), palette, tuple(notes))
+
+
+def _is_encapsulated(file: SourceFile, pixels: PixelFormat) -> bool:
+    if file.pixel_length in (-1, 0xFFFFFFFF):
+        if file.inflated is not None:
+            raise SourceError(Code.UNSUPPORTED_PIXELS, "encapsulated pixels in a deflated data set")
+        return True
+    if pixels.transfer_syntax in native.NATIVE_SYNTAXES or file.pixel_length < 8:
+        return False
+    return bytes(file.read(file.pixel_offset, 4)) == ITEM_TAG
+
+
+def _is_swapped(file: SourceFile, pixels: PixelFormat) -> bool:
+    """Tell whether cells below 16 bits lie in big endian words: the element's VR is OW (PS3.5 8.1.1)."""
+    if pixels.transfer_syntax != native.EXPLICIT_BIG_ENDIAN or native.cell_bits(pixels) >= 16:
+        return False
+    return file.pixel_offset >= 8 and bytes(file.read(file.pixel_offset - 8, 2)) == b"OW"
+
+
+def read_frame(file: SourceFile, layout: Layout, frame: int, rows: tuple[int, int]) -> tuple[Array, str | None]:
+    """Return the stored values of some rows of a frame, and what was repaired.
+
+    Returns
+    -------
+    array, shape (rows, columns), or (samples, rows, columns) for more than one sample (a palette makes three)
+    str or None
+        Message of ``Code.REPAIRED_SYNTAX``.
+
+    Raises
+    ------
+    SourceError
+        If the bytes are not there or cannot be decoded.
+    Exception
+        Whatever a decoder of another library raises.
+    """
+    repaired = None
+    if layout.ranges is None:
+        stored = finish_native(_read_native(file, layout, frame, rows), layout.pixels)
+    else:
+        data = encapsulated_bytes(file, layout, frame)
+        codec = found_codec(data, layout.pixels)
+        if codec is not None and is_repaired(codec, layout.pixels):
+            repaired = f"{codec} pixels under transfer syntax {layout.pixels.transfer_syntax}"
+        stored = decode_frame(data, layout.pixels)[..., slice(*rows), :]
+    if layout.palette is not None and stored.ndim == 2:
+        stored = apply_palette(stored, *layout.palette)
+    return stored, repaired
+
+
+def encapsulated_bytes(file: SourceFile, layout: Layout, frame: int) -> bytearray:
+    """Return a frame's fragments, joined."""
+    ranges = layout.ranges or []
+    if not 0 <= frame < len(ranges):
+        raise SourceError(Code.TRUNCATED, f"frame {frame + 1} is wanted, there are {len(ranges)}")
+    fragments = ranges[frame]
+    if len(fragments) == 1:
+        return file.read(*fragments[0])
+    return bytearray().join(file.read(*fragment) for fragment in fragments)
+
+
+def native_range(layout: Layout, frame: int, rows: tuple[int, int]) -> tuple[int, int, int]:
+    """Return where rows of a native frame are in the pixel value: byte offset, length, first bit in the first byte.
+
+    Whole frames are taken where rows are not whole bytes or samples are in planes.
+    """
+    bits = native.frame_bits(layout.pixels, layout.halved)
+    first, last = frame * bits, (frame + 1) * bits
+    if rows_are_apart(layout.pixels):
+        row_bits = bits // layout.pixels.rows
+        first, last = first + rows[0] * row_bits, first + rows[1] * row_bits
+    offset = first // 8
+    return offset, -(-last // 8) - offset, first % 8
+
+
+def rows_are_apart(pixels: PixelFormat) -> bool:
+    """Tell whether a band of rows is one range of whole bytes."""
+    planes = pixels.samples > 1 and pixels.planar == 1
+    return native.cell_bits(pixels) % 8 == 0 and not planes
+
+
+def check_native_range(file: SourceFile, offset: int, length: int) -> None:
+    """Raise TRUNCATED if a range is not inside the pixel value."""
+    if offset + length > file.pixel_length:
+        raise SourceError(
+            Code.TRUNCATED, f"the pixel data have {file.pixel_length} bytes, {offset + length} are expected"
+        )
+
+
+def _read_native(file: SourceFile, layout: Layout, frame: int, rows: tuple[int, int]) -> Array:
+    pixels = layout.pixels
+    offset, length, first_bit = native_range(layout, frame, rows)
+    check_native_range(file, offset, length)
+    if layout.swapped:
+        start, stop = offset - offset % 2, offset + length + (offset + length) % 2
+        data = native.swap_words(file.read(file.pixel_offset + start, stop - start))
+        data = data[offset - start : offset - start + length]
+    else:
+        data = file.read(file.pixel_offset + offset, length)
+    if rows_are_apart(pixels):
+        return native.unpack(data, pixels, rows[1] - rows[0], halved=layout.halved)
+    whole = native.unpack(data, pixels, pixels.rows, first_bit=first_bit, halved=layout.halved)
+    return whole[..., slice(*rows), :]
+
+
+def cut_tile(frame: Array, tile: int, tiles: int) -> Array:
+    """Return one tile of a mosaic: a square grid of tiles, row by row, wide enough for all of them.
+
+    Parameters
+    ----------
+    frame : shape (rows, columns)
+    tile, tiles
+        Which, of how many.
+    """
+    side = int(np.ceil(np.sqrt(tiles)))
+    rows, columns = frame.shape[-2] // side, frame.shape[-1] // side
+    y, x = divmod(tile, side)
+    return frame[..., y * rows : (y + 1) * rows, x * columns : (x + 1) * columns]

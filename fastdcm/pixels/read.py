@@ -1,0 +1,281 @@
+"""Many frames into one block of the array, each file opened once: the declared boundary to broken input.
+
+Called from several threads at once; nothing here is shared between calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fastdcm.errors import Code, SourceError
+from fastdcm.model import FrameFault, FrameSource, PixelFormat, ValueRule
+from fastdcm.pixels import native, values
+from fastdcm.pixels.file import SourceFile, open_source
+from fastdcm.pixels.frame import (
+    Layout,
+    check_native_range,
+    cut_tile,
+    encapsulated_bytes,
+    layout_of,
+    native_range,
+    read_frame,
+    rows_are_apart,
+)
+
+Array = npt.NDArray[Any]
+Rows = tuple[int, int]
+
+
+class CellsRead(NamedTuple):
+    """What reading a block told."""
+
+    faults: tuple[FrameFault, ...]
+    """Cells that could not be read; what ``out`` holds there is undefined."""
+    notes: tuple[tuple[int, Code, str], ...]
+    """(cell, code, message): REPAIRED_SYNTAX, LONG_PIXEL_DATA; at the first cell of a file that it is true of."""
+    overflow: bool
+    """A value did not fit the type of ``out``, which is undefined then."""
+    bytes_read: int
+    headers: list[bytes | None]
+    """Of each cell: the bytes of its file before the pixel value (one object for all cells of a file), after
+    inflating where the data set is deflated; None for an absent cell and where the file could not be read."""
+
+
+@dataclass(slots=True)
+class _Findings:
+    faults: list[FrameFault] = field(default_factory=list)
+    notes: list[tuple[int, Code, str]] = field(default_factory=list)
+    overflow: bool = False
+    bytes_read: int = 0
+
+
+def read_cells(sources: Sequence[FrameSource | None], rule: ValueRule, rows: Rows, out: Array) -> CellsRead:
+    """Read one frame (or tile of a mosaic) into each cell of ``out``, as the rule wants its values.
+
+    Parameters
+    ----------
+    sources
+        One a cell; None is filled with ``rule.fill_value``.
+    rows
+        (start, stop) of the rows wanted, of a tile where the frame is a mosaic.
+    out : shape (cells, y, x) or (cells, channels, y, x)
+        Little endian, C order. Native pixels of one type are read straight into it.
+
+    Returns
+    -------
+    CellsRead
+        Nothing is raised for a broken file: OSError becomes a fault UNREADABLE or PERMISSION, a file that is not
+        what it was CHANGED, a short one TRUNCATED, anything that a decoder raises DECODE.
+    """
+    findings = _Findings()
+    headers: list[bytes | None] = [None] * len(sources)
+    files: dict[str, list[int]] = {}
+    for cell, source in enumerate(sources):
+        if source is None:
+            out[cell] = rule.fill_value
+        else:
+            files.setdefault(source.path, []).append(cell)
+    for cells in files.values():
+        with_source = [(cell, source) for cell in cells if (source := sources[cell]) is not None]
+        header = _read_file(with_source, rule, rows, out, findings)
+        for cell in cells:
+            headers[cell] = header
+    return CellsRead(tuple(findings.faults), tuple(findings.notes), findings.overflow, findings.bytes_read, headers)
+
+
+def fault_of(error: Exception) -> tuple[Code, str]:
+    """Return code and message of whatever reading a frame raised; without a path, which an OSError would tell."""
+    if isinstance(error, SourceError):
+        return error.code, error.message
+    if isinstance(error, PermissionError):
+        return Code.PERMISSION, error.strerror or "permission denied"
+    if isinstance(error, OSError):
+        return Code.UNREADABLE, error.strerror or type(error).__name__
+    return Code.DECODE, f"{type(error).__name__}: {str(error)[:200]}"
+
+
+def _read_file(
+    cells: list[tuple[int, FrameSource]], rule: ValueRule, rows: Rows, out: Array, findings: _Findings
+) -> bytes | None:
+    """Read every wanted frame of one file; return its header."""
+    header = None
+    try:
+        with open_source(cells[0][1]) as file:
+            header = file.header()
+            layout = layout_of(file, cells[0][1], header, expand_palette=rule.channels == 3)
+            findings.notes += [(cells[0][0], code, message) for code, message in layout.notes]
+            for frame, group in _by_frame(cells).items():
+                _read_group(file, layout, frame, group, rule, rows, out, findings)
+            findings.bytes_read += file.bytes_read
+    except Exception as error:  # noqa: BLE001 - a bad input becomes a value here, whichever library found it bad
+        code, message = fault_of(error)
+        findings.faults += [FrameFault(cell, code, message) for cell, _ in cells]
+    return header
+
+
+def _by_frame(cells: list[tuple[int, FrameSource]]) -> dict[int, list[tuple[int, FrameSource]]]:
+    frames: dict[int, list[tuple[int, FrameSource]]] = {}
+    for cell, source in cells:
+        frames.setdefault(source.frame, []).append((cell, source))
+    return frames
+
+
+def _read_group(
+    file: SourceFile,
+    layout: Layout,
+    frame: int,
+    group: list[tuple[int, FrameSource]],
+    rule: ValueRule,
+    rows: Rows,
+    out: Array,
+    findings: _Findings,
+) -> None:
+    """Read one frame into the cells that want it: more than one where it is a mosaic."""
+    try:
+        cell, source = group[0]
+        if len(group) == 1 and source.tile < 0 and _is_direct(layout, out[cell], rows):
+            findings.overflow |= _read_direct(file, layout, source, rule, rows, out[cell])
+            return
+        whole = (0, layout.pixels.rows) if source.tile >= 0 else rows
+        stored, repaired = read_frame(file, layout, frame, whole)
+        if repaired is not None:
+            findings.notes.append((cell, Code.REPAIRED_SYNTAX, repaired))
+        for cell, source in group:
+            cut = cut_tile(stored, source.tile, source.tiles)[..., slice(*rows), :] if source.tile >= 0 else stored
+            findings.overflow |= _place(cut, source, rule, out[cell])
+    except Exception as error:  # noqa: BLE001 - as above: one bad frame does not spoil the others of its file
+        code, message = fault_of(error)
+        findings.faults += [FrameFault(cell, code, message) for cell, _ in group]
+
+
+# ---------------------------------------------------------------------------- into the block
+
+
+def _is_direct(layout: Layout, out: Array, rows: Rows) -> bool:
+    """Tell whether the file's bytes can be read into the block's own memory and finished there."""
+    pixels = layout.pixels
+    dtype = native.stored_dtype(pixels)
+    return (
+        layout.ranges is None
+        and pixels.samples == 1
+        and layout.palette is None
+        and not layout.swapped
+        and rows_are_apart(pixels)
+        and (dtype.itemsize == 1 or not native.is_big_endian(pixels))
+        and out.shape == (rows[1] - rows[0], pixels.columns)
+        and out.flags.c_contiguous
+        and (
+            out.dtype == dtype or (out.dtype.itemsize == dtype.itemsize and {out.dtype.kind, dtype.kind} <= {"i", "u"})
+        )
+    )
+
+
+def _read_direct(
+    file: SourceFile, layout: Layout, source: FrameSource, rule: ValueRule, rows: Rows, out: Array
+) -> bool:
+    pixels = layout.pixels
+    offset, length, _ = native_range(layout, source.frame, rows)
+    check_native_range(file, offset, length)
+    stored = out.view(native.stored_dtype(pixels))
+    file.read_into(file.pixel_offset + offset, stored.data.cast("B"))
+    native.clear_unused_bits(stored, pixels.bits_stored, pixels.high_bit)
+    return values.apply(stored, *transform_of(source, rule), out)
+
+
+def _place(stored: Array, source: FrameSource, rule: ValueRule, out: Array) -> bool:
+    if stored.shape != out.shape:
+        raise SourceError(Code.DECODE, f"the frame has shape {stored.shape}, the volume wants {out.shape}")
+    transform = transform_of(source, rule)
+    if source.format.photometric.startswith("PALETTE") and stored.ndim == 3:
+        transform = (1.0, 0.0, None)
+    return values.apply(stored, *transform, out)
+
+
+def transform_of(source: FrameSource, rule: ValueRule) -> tuple[float, float, bytes | None]:
+    """Return slope, intercept and Modality LUT that make a frame's output values of its stored ones.
+
+    Inversion is part of them: the largest value of the declared range minus the value.
+    """
+    slope, intercept, lut = source.slope, source.intercept, source.lut
+    if rule.values == "stored":
+        slope, intercept, lut = 1.0, 0.0, None
+    if not rule.invert:
+        return slope, intercept, lut
+    if lut is not None:
+        table = np.frombuffer(lut, "<u2", offset=4)
+        return slope, intercept, lut[:4] + (table.max() - table).astype("<u2").tobytes()
+    top = max(end * slope + intercept for end in _declared_range(source.format))
+    return -slope, top - intercept, None
+
+
+def _declared_range(pixels: PixelFormat) -> tuple[int, int]:
+    if pixels.signed:
+        return -(1 << (pixels.bits_stored - 1)), (1 << (pixels.bits_stored - 1)) - 1
+    return 0, (1 << pixels.bits_stored) - 1
+
+
+# ---------------------------------------------------------------------------- equality
+
+
+def same_pixels(first: FrameSource, second: FrameSource) -> bool:
+    """Tell whether two frames hold the same stored values, of the same shape and sign.
+
+    By their raw bytes where both are encoded alike and these are equal, else decoded. False also where either
+    cannot be read: then nothing shows that they are the same.
+    """
+    if first.format.signed != second.format.signed:
+        return False
+    try:
+        with open_source(first) as file, open_source(second) as other:
+            layouts = [
+                layout_of(opened, source, None, expand_palette=False)
+                for opened, source in ((file, first), (other, second))
+            ]
+            if _encoding(first, layouts[0]) == _encoding(second, layouts[1]) and _raw(
+                file, layouts[0], first.frame
+            ) == _raw(other, layouts[1], second.frame):
+                return True
+            return _equal(_tile(file, layouts[0], first), _tile(other, layouts[1], second))
+    except Exception:  # noqa: BLE001 - a bad input becomes a value here: not shown to be the same
+        return False
+
+
+def _encoding(source: FrameSource, layout: Layout) -> tuple[PixelFormat, bool, int, int]:
+    return layout.pixels._replace(n_frames=1), layout.ranges is None, source.tile, source.tiles
+
+
+def _raw(file: SourceFile, layout: Layout, frame: int) -> bytes:
+    """Return a frame's bytes in the file, without the padding after a codestream."""
+    if layout.ranges is not None:
+        return bytes(encapsulated_bytes(file, layout, frame)).rstrip(b"\0")
+    offset, length, first_bit = native_range(layout, frame, (0, layout.pixels.rows))
+    check_native_range(file, offset, length)
+    return bytes([first_bit]) + bytes(file.read(file.pixel_offset + offset, length))
+
+
+def _tile(file: SourceFile, layout: Layout, source: FrameSource) -> Array:
+    stored, _ = read_frame(file, layout, source.frame, (0, layout.pixels.rows))
+    return cut_tile(stored, source.tile, source.tiles) if source.tile >= 0 else stored
+
+
+def _equal(first: Array, second: Array) -> bool:
+    return first.shape == second.shape and bool(np.array_equal(first, second))
+
+
+def hash_cell(array: Array) -> str:
+    """Return the xxh3-128 hex digest of output values, little endian in C order.
+
+    Parameters
+    ----------
+    array : any shape
+        One cell: (y, x) or (channels, y, x).
+    """
+    from xxhash import xxh3_128_hexdigest
+
+    little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+    return xxh3_128_hexdigest(little.data.cast("B"))
