@@ -7,17 +7,17 @@ the patient frame LPS (PS3.3 C.7.6.2.1.1). Arrays have the axes t, c, z, y, x; s
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from fastdcm.errors import GeometryError, UsageError
+from fastdcm.load.catalog import inside, read_catalog
 from fastdcm.model import Floats, Json
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def open(path: str | Path) -> Store | Volume:
     attributes = _group_attributes(folder)
     ours = attributes.get("fastdcm")
     if isinstance(ours, dict) and "catalog" in ours:
-        return Store(folder, _catalog(folder, ours))
+        return Store(folder, read_catalog(folder, ours))
     if isinstance(ours, dict) and "ome" in attributes:
         return Volume(folder)
     raise UsageError(f"{folder} is a Zarr group, but neither a fastdcm store nor a volume of one")
@@ -270,9 +270,14 @@ class Store(Sequence[Volume]):
     """One row a volume, columns ``model.CATALOG_COLUMNS``."""
 
     @cached_property
+    def attributes(self) -> Json:
+        """All attributes of the root group: ``fastdcm`` has version, catalogue, generation and totals."""
+        return _group_attributes(self.path)
+
+    @cached_property
     def volumes(self) -> tuple[Volume, ...]:
         """The volumes, in the order of ``table``; each is opened when it is first used."""
-        return tuple(Volume(self.path / _inside(name)) for name in self.table.column("volume").to_pylist())
+        return tuple(Volume(self.path / inside(name)) for name in self.table.column("volume").to_pylist())
 
     def query(self, where: str) -> Store:
         """Return the volumes for which an SQL expression over the columns of ``table`` is true.
@@ -338,30 +343,3 @@ def _group_attributes(folder: Path) -> Json:
         raise UsageError(f"{document} cannot be read: {error}") from None
     attributes = loaded.get("attributes") if isinstance(loaded, dict) else None
     return attributes if isinstance(attributes, dict) else {}
-
-
-def _catalog(folder: Path, ours: Mapping[str, Any]) -> pa.Table:
-    """Read the catalogue, and say so when it is of another generation than the root."""
-    import pyarrow.parquet
-
-    path = folder / _inside(str(ours["catalog"]))
-    try:
-        table = pyarrow.parquet.read_table(path, memory_map=False)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read: {error}; running the conversion again rebuilds it") from None
-    generation = (table.schema.metadata or {}).get(b"generation")
-    if "generation" in ours and generation is not None and generation.decode() != str(ours["generation"]):
-        warnings.warn(
-            f"{folder}: the catalogue is of generation {generation.decode()}, the root of {ours['generation']}: "
-            "a conversion is being finished right now, or was stopped; run it again",
-            stacklevel=3,
-        )
-    return table
-
-
-def _inside(name: str) -> PurePosixPath:
-    """Return a relative path from a store's own tables, refusing any that leads out of the store."""
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or not path.parts:
-        raise UsageError(f"the store names {name!r}, which is not inside it")
-    return path

@@ -1,0 +1,50 @@
+"""The catalogue of a store, and of a scan, as a Parquet file."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from fastdcm.errors import TargetError, UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def read_catalog(folder: Path, ours: Mapping[str, Any]) -> pa.Table:
+    """Read the catalogue, and say so when it is of another generation than the root."""
+    import pyarrow.parquet
+
+    path = folder / inside(str(ours["catalog"]))
+    try:
+        table = pyarrow.parquet.read_table(path, memory_map=False)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read: {error}; running the conversion again rebuilds it") from None
+    generation = (table.schema.metadata or {}).get(b"generation")
+    if "generation" in ours and generation is not None and generation.decode() != str(ours["generation"]):
+        warnings.warn(
+            f"{folder}: the catalogue is of generation {generation.decode()}, the root of {ours['generation']}: "
+            "a conversion is being finished right now, or was stopped; run it again",
+            stacklevel=4,
+        )
+    return table
+
+
+def write_catalog(table: pa.Table, path: str | Path) -> None:
+    """Write a catalogue (``scan --out map.parquet``). Raises TargetError where the file cannot be written."""
+    import pyarrow.parquet
+
+    try:
+        pyarrow.parquet.write_table(table, Path(path), compression="zstd")
+    except OSError as error:
+        raise TargetError(f"{path} cannot be written: {error}") from error
+
+
+def inside(name: str) -> PurePosixPath:
+    """Return a relative path from a store's own tables, refusing any that leads out of the store."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise UsageError(f"the store names {name!r}, which is not inside it")
+    return path

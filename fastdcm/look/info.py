@@ -1,0 +1,154 @@
+"""What is in one volume, or in a store, in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fastdcm.look.terminal import clean, count_text, mm_text, size_text
+from fastdcm.model import Json
+
+if TYPE_CHECKING:
+    from fastdcm.load.volume import Store, Volume
+
+LABEL = 14
+LISTED = 8
+"""Values of an axis that are written out before the rest is counted."""
+
+
+def volume_lines(volume: Volume) -> Iterator[str]:
+    """Yield a description of a volume: what it is, where it is, what its values mean, and what was decided."""
+    fastdcm = volume.attributes["fastdcm"]
+    parts = {name: fastdcm.get(name) or {} for name in ("geometry", "intensity", "identity", "slices", "source")}
+    yield from _identity(volume, parts["identity"], parts["source"])
+    yield from _geometry(parts["geometry"], parts["slices"])
+    yield from _intensity(parts["intensity"])
+    for name, dim in volume.dims.items():
+        yield _line(f"axis {name}", _axis(dim))
+    yield _line("storage", _storage(volume))
+    columns = sorted(name for name, value in parts["slices"].items() if isinstance(value, list))
+    if columns:
+        yield _line("by slice", ", ".join(map(clean, columns)))
+    if volume.attributes["fastdcm"].get("dicom"):
+        constant, varying = len(fastdcm["dicom"]), len(fastdcm.get("dicom_per_slice") or ())
+        yield _line("tags", f"{constant} constant, {varying} by slice")
+    for reason in fastdcm.get("reasons") or ():
+        yield _line("reason", _reason(reason))
+
+
+def store_lines(store: Store) -> Iterator[str]:
+    """Yield what ``ls`` does not show of a store: where it is and what made it."""
+    ours = store.attributes.get("fastdcm") or {}
+    yield _line("store", clean(store.path))
+    yield _line("volumes", str(len(store)))
+    for name, value in ours.items():
+        if isinstance(value, str | int | float):
+            yield _line(name, clean(value))
+
+
+def _line(label: str, text: str) -> str:
+    return f"{label:<{LABEL}}{text}".rstrip()
+
+
+def _identity(volume: Volume, identity: Json, source: Json) -> Iterator[str]:
+    shape = "x".join(map(str, volume.shape))
+    yield _line("volume", f"{clean(volume.modality)} {clean(volume.kind)}, {volume.axes} {shape} {volume.dtype}")
+    for label, name in (("description", "series_description"), ("study", "study_uid"), ("series", "series_uid")):
+        if identity.get(name):
+            yield _line(label, clean(identity[name]))
+    if identity.get("image_type"):
+        yield _line("image type", clean("\\".join(map(str, identity["image_type"]))).replace("\\\\", "\\"))
+    if source:
+        syntaxes = ", ".join(map(clean, source.get("transfer_syntax_uids") or ()))
+        counts = (
+            f"{count_text(source.get('n_instances', 0), 'instance')}, {count_text(source.get('n_frames', 0), 'frame')}"
+        )
+        yield _line("from", counts + (f", transfer syntax {syntaxes}" if syntaxes else ""))
+
+
+def _geometry(geometry: Json, slices: Json) -> Iterator[str]:
+    spacing = geometry.get("spacing")
+    if spacing:
+        kinds = f"in-plane {clean(geometry.get('spacing_kind', '?'))}, z {clean(geometry.get('spacing_z_source', '?'))}"
+        yield _line("spacing", f"{' x '.join(map(mm_text, spacing))} mm (x, y, z; {kinds})")
+    if geometry.get("origin") is None:
+        yield _line("position", "unknown: no affine, and none is made up")
+    else:
+        yield _line("origin", f"{_vector(geometry['origin'])} mm LPS")
+        columns = zip(*geometry.get("direction") or (), strict=True)
+        yield _line("direction", ", ".join(f"{axis} {_vector(c)}" for axis, c in zip("xyz", columns, strict=False)))
+    yield _line("grid", _grid(geometry))
+    thickness = slices.get("thickness_mm")
+    if isinstance(thickness, int | float):
+        gap = slices.get("gap_mm")
+        between = "" if not isinstance(gap, int | float) or abs(gap) < 5e-4 else f", {_gap(gap)}"
+        yield _line("thickness", f"{mm_text(thickness)} mm{between}")
+
+
+def _gap(gap_mm: float) -> str:
+    return f"gap {mm_text(gap_mm)} mm (not imaged)" if gap_mm > 0 else f"overlap {mm_text(-gap_mm)} mm"
+
+
+def _grid(geometry: Json) -> str:
+    words = ["uniform" if geometry.get("uniform") else "not uniform: true positions by slice, no affine"]
+    if geometry.get("sheared"):
+        words.append("sheared (tilted gantry): the third direction is oblique")
+    missing = geometry.get("missing_slices") or ()
+    if missing:
+        words.append(f"missing slices {_list(missing)} of the full grid")
+    if geometry.get("max_residual_mm"):
+        words.append(f"largest residual {geometry['max_residual_mm']:.3g} mm")
+    return "; ".join(words)
+
+
+def _intensity(intensity: Json) -> Iterator[str]:
+    if not intensity:
+        return
+    unit = f" {clean(intensity['rescale_type'])}" if intensity.get("rescale_type") else ""
+    if intensity.get("rescale_per_slice"):
+        transform = "slope and intercept differ by slice"
+    else:
+        slope, intercept = intensity.get("rescale_slope", 1.0), intensity.get("rescale_intercept", 0.0)
+        transform = f"stored x {slope:g} {'+' if intercept >= 0 else '-'} {abs(intercept):g}"
+    yield _line("values", f"{clean(intensity.get('values', '?'))}{unit} ({transform})")
+    photometric = clean(intensity.get("photometric_interpretation", "?"))
+    source = clean(intensity.get("source_photometric_interpretation", photometric))
+    bits = f", {intensity['bits_stored']} bits stored" if intensity.get("bits_stored") else ""
+    lossy = ", lossy" if intensity.get("lossy") else ""
+    yield _line("pixels", photometric + (f" (from {source})" if source != photometric else "") + bits + lossy)
+    if intensity.get("padding_value") is not None:
+        yield _line("padding", f"{intensity['padding_value']:g} (stored {intensity.get('padding_stored')})")
+    center, width = intensity.get("window_center"), intensity.get("window_width")
+    if center and width:
+        yield _line("window", f"center {_list(center)}, width {_list(width)}")
+
+
+def _axis(dim: Json) -> str:
+    unit = f" in {clean(dim['unit'])}" if dim.get("unit") else ""
+    values = dim.get("values") or ()
+    nested = any(isinstance(value, list) for value in values)
+    shown = f"{len(values)} steps, by slice" if nested else _list(values)
+    inferred = " (inferred from the order of the images)" if dim.get("axis_inferred") or dim.get("inferred") else ""
+    return f"{clean(dim.get('role', '?'))}{unit}: {shown}{inferred}"
+
+
+def _storage(volume: Volume) -> str:
+    array = volume.array
+    chunks = f"chunks {'x'.join(map(str, array.chunks))}"
+    shards = f", shards {'x'.join(map(str, array.shards))}" if array.shards else ""
+    return f"{size_text(array.nbytes)} of voxels, {size_text(array.nbytes_stored())} on disk, {chunks}{shards}"
+
+
+def _reason(reason: Any) -> str:
+    if isinstance(reason, dict):
+        return f"{clean(reason.get('code', ''))}: {clean(reason.get('message', ''))}"
+    return clean(reason)
+
+
+def _vector(values: Sequence[float]) -> str:
+    return "(" + ", ".join(f"{value:.6g}" for value in values) + ")"
+
+
+def _list(values: Sequence[Any]) -> str:
+    text = ", ".join(f"{value:g}" if isinstance(value, float) else clean(value) for value in values[:LISTED])
+    return text + (f" ... {len(values)} in all" if len(values) > LISTED else "")

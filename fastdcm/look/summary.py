@@ -1,0 +1,83 @@
+"""What a finished command says: totals, problems by name, and where to find the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from fastdcm.look.terminal import clean, count_text, size_text, time_text
+from fastdcm.model import Json
+from fastdcm.run.report import Report
+
+NAMED_FAILURES = 20
+
+
+def report_lines(report: Report, dest: str) -> Iterator[str]:
+    """Yield the summary of a conversion."""
+    rate = report.bytes_read / max(report.seconds, 1e-3) / 1e6
+    yield (
+        f"{count_text(report.volumes.get('written', 0), 'volume')} written to {clean(dest)} in "
+        f"{time_text(report.seconds)}: {size_text(report.bytes_read)} read, {size_text(report.bytes_written)} written, "
+        f"{rate:.0f} MB/s"
+    )
+    yield f"volumes  {_tally(report.volumes)}"
+    yield f"files    {report.files}: {_tally(report.outcomes)}"
+    if report.codes:
+        yield f"codes    {_tally(report.codes)}"
+    yield from failure_lines(report, f"{clean(dest)}/files.parquet (columns outcome, code, message)")
+
+
+def failure_lines(report: Report, where: str | None) -> Iterator[str]:
+    """Yield the first failures by name, and where the rest stands."""
+    if not report.failures:
+        return
+    yield ""
+    yield f"not converted ({count_text(len(report.failures), 'file')}):"
+    for failure in report.failures[:NAMED_FAILURES]:
+        yield f"  {clean(failure.path)}: {failure.outcome}/{failure.code}: {clean(failure.message)}"
+    rest = len(report.failures) - NAMED_FAILURES
+    if rest > 0:
+        yield f"  and {rest} more" + (f"; all are in {where}" if where else "; --json has their counts")
+
+
+def plan_lines(plan: Json) -> Iterator[str]:
+    """Yield the table of a dry run: each volume, what it would hold, and what is refused."""
+    volumes: Sequence[Json] = plan["volumes"]
+    cells = [
+        (
+            clean(volume["modality"] or ""),
+            clean(volume["kind"]),
+            f"{volume['axes']} {'x'.join(map(str, volume['shape']))}",
+            clean(volume["dtype"]),
+            size_text(volume["bytes"]),
+        )
+        for volume in volumes
+    ]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for volume, row in zip(volumes, cells, strict=True):
+        yield clean(volume["path"])
+        yield "  " + "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for reason in volume.get("reasons", ()):
+            yield f"    {_reason(reason)}"
+    totals = plan["totals"]
+    yield (
+        f"would write {count_text(totals['volumes'], 'volume')}, {count_text(totals['frames'], 'frame')}, "
+        f"{size_text(totals['bytes'])} before compression, {count_text(totals['output_files'], 'file')}; "
+        "this was a dry run, nothing is written"
+    )
+    if plan["refusals"]:
+        yield ""
+        yield f"refused ({totals['refusals']}):"
+    for refusal in plan["refusals"]:
+        named = " ".join(f"{key} {clean(refusal[key])}" for key in ("series", "path", "volume") if refusal.get(key))
+        files = f" ({count_text(refusal['files'], 'file')})" if refusal.get("files") else ""
+        yield f"  {named or 'file'}: {_reason(refusal)}{files}"
+
+
+def _reason(reason: Json | str) -> str:
+    if isinstance(reason, str):
+        return clean(reason)
+    return f"{clean(reason.get('code', ''))}: {clean(reason.get('message', ''))}"
+
+
+def _tally(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "none"
