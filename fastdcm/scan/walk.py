@@ -11,22 +11,26 @@ never taken for the image's own.
 
 from __future__ import annotations
 
+import importlib
 import os
 import stat
 import struct
 from collections.abc import Collection, Sequence
 from enum import IntEnum
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from fastdcm.errors import Code, SourceError
+from fastdcm.model import Floats
 
+_compiled: ModuleType | None
 try:
-    from fastdcm.scan import _walk as _compiled
-except ImportError:  # no compiler where it was installed
-    _compiled = None  # type: ignore[assignment]
+    _compiled = importlib.import_module("fastdcm.scan._walk")
+except ImportError:  # there was no compiler where fastdcm was installed
+    _compiled = None
 
 COMPILED = _compiled is not None
 """Whether the compiled walk is used."""
@@ -51,6 +55,7 @@ SHORT_VR = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI 
 LONG_VR = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _MAY_BE_UNDEFINED = frozenset({b"SQ", b"UN", b"OB", b"OW", b"\0\0"})
 
+_MOST_UID_BYTES = 64
 _IMPLICIT_UID = b"1.2.840.10008.1.2"
 _EXPLICIT_UIDS = (b"1.2.840.10008.1.2.1", b"1.2.840.10008.1.2.1.98", b"1.2.840.10008.1.2.5")
 _EXPLICIT_FAMILIES = (b"1.2.840.10008.1.2.4.", b"1.2.840.10008.1.2.7.")
@@ -93,7 +98,7 @@ class Fact(IntEnum):
     MTIME_NS = 3
     SYNTAX = 4
     REPAIRED = 5
-    """1 where the bytes are not in the declared syntax, or none is declared."""
+    """1 where the bytes are not in the declared syntax, or none is declared, or there is no preamble."""
     START = 6
     """Where the data set starts: after the File Meta Information."""
     PIXEL_TAG = 7
@@ -106,6 +111,8 @@ class Fact(IntEnum):
     NEEDED = 12
     """Bytes that the element at which the file is cut declares."""
     THERE = 13
+    CUT_TAG = 14
+    """That element; the item tag where it is an item of a sequence; 0 where the file ends inside an element's head."""
 
 
 class Walked(NamedTuple):
@@ -117,7 +124,7 @@ class Walked(NamedTuple):
     """(w, n): number of the file's value in ``values[w]``; -1 where the element is absent."""
     values: list[list[bytes]]
     """Distinct values of each wanted element: two bytes of VR (NULs where implicit), then the raw value.
-    Sequences are there with an empty value."""
+    Empty elements and sequences count as absent."""
 
 
 class Element(NamedTuple):
@@ -248,6 +255,7 @@ class _FileWalk:
         self.facts[Fact.TABLE_OFFSET] = self.facts[Fact.PIXEL_OFFSET] = -1
         self.found: dict[int, bytes] = {}
         self.listed: list[Element] | None = None
+        self.declared = b""
         self.identified = False
         self.elements = 0
         self.bytes = _Bytes(-1, 0)
@@ -278,7 +286,7 @@ class _FileWalk:
         try:
             if not preamble and not self.plausible_start():
                 return Status.NOT_DICOM
-            self.parts(132 if preamble else 0)
+            self.parts(132 if preamble else 0, preamble)
             status = Status.OK
         except _Stop as stop:
             status = stop.status
@@ -294,26 +302,27 @@ class _FileWalk:
             raise _Stop(Status.REFERENCE)
         return head[:2] in (b"\2\0", b"\x08\0")
 
-    def parts(self, position: int) -> None:
+    def parts(self, position: int, preamble: bool) -> None:
         """Walk the File Meta Information (PS3.10 7.1) and the data set."""
         position = self.meta(position)
         self.facts[Fact.START] = position
         if self.bytes.size - position < 8:
             raise _Stop(Status.CUT)
-        declared = declared_syntax(self.found.get(_TRANSFER_SYNTAX, b"\0\0")[2:])
+        declared = declared_syntax(self.declared)
         if declared is None:
             raise _Stop(Status.REFERENCE)
         actual = Syntax.EXPLICIT if self.looks_explicit(position) else Syntax.IMPLICIT
-        self.facts[Fact.SYNTAX], self.facts[Fact.REPAIRED] = actual, int(actual != declared)
+        self.facts[Fact.SYNTAX], self.facts[Fact.REPAIRED] = actual, int(actual != declared or not preamble)
         self.data_set(position, actual == Syntax.EXPLICIT)
 
     def meta(self, position: int) -> int:
         while self.bytes.size - position >= 8 and self.bytes.take(position, 2) == b"\2\0":
             tag, vr, value, length = self.element(position, True)
             if length > self.bytes.size - value:
-                self.cut(length, value)
+                self.cut(tag, length, value)
             self.keep(tag, vr, value, length)
-            self.identified |= tag == _TRANSFER_SYNTAX
+            if tag == _TRANSFER_SYNTAX:
+                self.identified, self.declared = True, self.bytes.take(value, min(length, _MOST_UID_BYTES))
             position = value + length
         return position
 
@@ -373,7 +382,7 @@ class _FileWalk:
             if length > self.bytes.size - value:
                 if not ordered:
                     raise _Stop(Status.BAD)
-                self.cut(length, value)
+                self.cut(tag, length, value)
             end = value + length
             self.keep(tag, vr, value, 0 if vr == b"SQ" else length)
         if tag == _OFFSET_TABLE:
@@ -384,17 +393,21 @@ class _FileWalk:
 
     def keep(self, tag: int, vr: bytes, value: int, length: int) -> None:
         self.identified |= tag in _IDENTITY
-        if tag not in self.wanted and tag != _TRANSFER_SYNTAX:
+        if tag not in self.wanted:
             return
         if length > MAX_VALUE_BYTES:
             raise _Stop(Status.REFERENCE)
-        self.found[tag] = vr + self.bytes.take(value, length)
+        if length:
+            self.found[tag] = vr + self.bytes.take(value, length)
+        else:
+            self.found.pop(tag, None)  # of an element that is there twice the last counts, for pydicom too
 
     def pixels(self, tag: int, value: int, length: int) -> None:
         self.facts[Fact.PIXEL_TAG], self.facts[Fact.PIXEL_OFFSET] = tag, value
         self.facts[Fact.PIXEL_LENGTH] = -1 if length == UNDEFINED else length
 
-    def cut(self, length: int, value: int) -> None:
+    def cut(self, tag: int, length: int, value: int) -> None:
+        self.facts[Fact.CUT_TAG] = tag
         self.facts[Fact.NEEDED], self.facts[Fact.THERE] = length, self.bytes.size - value
         raise _Stop(Status.CUT)
 
@@ -413,7 +426,7 @@ class _FileWalk:
             if length == UNDEFINED:
                 position = self.item(position, explicit, depth)
             elif length > self.bytes.size - position:
-                self.cut(length, position)
+                self.cut(tag, length, position)
             else:
                 position += length
 
@@ -432,7 +445,7 @@ class _FileWalk:
                     raise _Stop(Status.REFERENCE)
                 position = self.items(position, explicit, depth + 1)
             elif length > self.bytes.size - position:
-                self.cut(length, position)
+                self.cut(tag, length, position)
             else:
                 position += length
 
@@ -447,3 +460,32 @@ def declared_syntax(raw: bytes) -> Syntax | None:
     if uid in _DEFLATED_UIDS:
         return None
     return Syntax.EXPLICIT if uid in _EXPLICIT_UIDS or uid.startswith(_EXPLICIT_FAMILIES) else None
+
+
+def parse_decimals(values: Sequence[bytes], count: int) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    r"""Read the plainest decimal texts: ``count`` or more numbers like ``-12.5e3`` between backslashes.
+
+    Parameters
+    ----------
+    values : sequence of bytes
+        Two bytes of VR, then the value, as in ``Walked.values``.
+    count : int
+        How many numbers of each.
+
+    Returns
+    -------
+    (numbers, plain)
+        (n, count) float64, NaN where not plain; (n,) whether a value was plain and not binary.
+    """
+    if _compiled is None:
+        return np.full((len(values), count), np.nan), np.zeros(len(values), np.bool_)
+    numbers, plain = _compiled.parse_decimals(values, count)
+    return np.frombuffer(numbers, np.float64).reshape(-1, count).copy(), np.frombuffer(plain, np.bool_)
+
+
+def parse_times(values: Sequence[bytes], count: int = 1) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Read the plainest TM values, ``HHMMSS`` and a fraction, as seconds since midnight; shapes (n, 1) and (n,)."""
+    if _compiled is None:
+        return np.full((len(values), count), np.nan), np.zeros(len(values), np.bool_)
+    numbers, plain = _compiled.parse_times(values)
+    return np.frombuffer(numbers, np.float64).reshape(-1, count).copy(), np.frombuffer(plain, np.bool_)

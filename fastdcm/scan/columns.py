@@ -1,0 +1,237 @@
+"""Raw values of a batch to index columns: every distinct value is converted once, the rows by numpy.
+
+``rules`` says what a value means. Decimal texts and times that are plain (nearly all) are read by a compiled parser
+where there is one: it takes a subset of what the rules take, and gives the same numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from fastdcm.model import COLUMN, COLUMNS, Column, Floats
+from fastdcm.scan import rules
+from fastdcm.scan.diffusion import read_diffusion
+from fastdcm.scan.index import index_schema
+from fastdcm.scan.rules import Getter, Raw
+from fastdcm.scan.walk import Walked, parse_decimals, parse_times
+
+Codes = npt.NDArray[np.integer[Any]]
+Bools = npt.NDArray[np.bool_]
+
+CHARSET, SIGN, MODALITY = 0x00080005, 0x00280103, 0x00080060
+B_VALUE, B_DIRECTION = 0x00189087, 0x00189089
+MEDIA_CLASS, MEDIA_INSTANCE = 0x00020002, 0x00020003
+SPACING_TAGS = (0x00280030, 0x00181164, 0x00182010, 0x00280A02, MODALITY)
+
+# b-values and directions of Siemens, GE, Philips and UIH (scan/diffusion.py), with the creators of their blocks
+_PRIVATE = {0x0019: (0x0C, 0x0E, 0xBB, 0xBC, 0xBD), 0x0043: (0x39,), 0x2001: (0x03,), 0x0065: (0x09, 0x37)}
+_PRIVATE[0x2005] = (0xB0, 0xB1, 0xB2)
+_BLOCKS = range(0x10, 0x18)
+"""Private blocks that are looked into."""
+DIFFUSION_TAGS = (
+    MODALITY,
+    B_VALUE,
+    B_DIRECTION,
+    *(group << 16 | block for group in _PRIVATE for block in _BLOCKS),
+    *(group << 16 | block << 8 | n for group, numbers in _PRIVATE.items() for block in _BLOCKS for n in numbers),
+)
+
+WANTED = tuple(
+    sorted(
+        {CHARSET, MEDIA_CLASS, MEDIA_INSTANCE, *SPACING_TAGS, *DIFFUSION_TAGS}
+        | {column.tag for column in COLUMNS if column.tag}
+    )
+)
+"""The elements that the walk fetches."""
+
+_TYPES: Mapping[str, pa.DataType] = {field.name: field.type for field in index_schema()}
+_TIMES = frozenset({"acquisition_time", "content_time"})
+_PADDINGS = frozenset({"padding", "padding_limit"})
+_MAY_BE_NAN = frozenset({"slope", "intercept"})
+_INT_MOST = 2**31 - 1
+
+
+class Numbers(NamedTuple):
+    """The parsed distinct values of one element."""
+
+    values: Floats
+    """(d, components), NaN where unreadable or not there."""
+    there: Bools
+    """(d, components)."""
+
+
+class Fields:
+    """The wanted elements of a batch of n files, by tag."""
+
+    def __init__(self, walked: Walked) -> None:
+        self.count = len(walked.facts)
+        self._walked = walked
+        self._number = {tag: number for number, tag in enumerate(WANTED)}
+
+    def codes(self, tag: int) -> npt.NDArray[np.int32]:
+        """Return (n,) which distinct value each file has; -1 is none."""
+        codes: npt.NDArray[np.int32] = self._walked.codes[self._number[tag]]
+        return codes
+
+    def tagged(self, tag: int) -> list[bytes]:
+        """Return the distinct values, each behind its two bytes of VR."""
+        return self._walked.values[self._number[tag]]
+
+    def raws(self, tag: int) -> list[Raw]:
+        """Return the distinct values."""
+        return [Raw(value[:2].decode("ascii").strip("\0"), value[2:]) for value in self.tagged(tag)]
+
+
+def combinations(columns: Sequence[Codes], count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the distinct rows of code columns: ((n,) number of each row, one row of each number)."""
+    key = np.zeros(count, np.int64)
+    for codes in columns:
+        _, key = np.unique(key * (int(codes.max(initial=-1)) + 2) + codes + 1, return_inverse=True)
+    _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
+    return inverse, first
+
+
+def take_values(values: Sequence[Any], codes: Codes, kind: pa.DataType) -> pa.Array:
+    """Return ``values[code]`` for every row as an Arrow array, null for code -1."""
+    indices = pa.array(codes, pa.int32(), mask=codes < 0)
+    if not pa.types.is_dictionary(kind):
+        return pa.array(values, kind).take(indices)
+    distinct = pa.array(values, kind.value_type).dictionary_encode()  # different bytes may mean the same text
+    return pa.DictionaryArray.from_arrays(distinct.indices.take(indices), distinct.dictionary)
+
+
+def per_combination(
+    fields: Fields, tags: Sequence[int], names: Sequence[str], convert: Callable[[Getter], Sequence[object]]
+) -> dict[str, pa.Array]:
+    """Return columns that follow from several elements; ``convert`` gives a value a name, once a combination."""
+    present = [tag for tag in tags if fields.tagged(tag)]
+    inverse, first = combinations([fields.codes(tag) for tag in present], fields.count)
+    raws = {tag: [*fields.raws(tag), None] for tag in present}
+    codes = {tag: fields.codes(tag)[first].tolist() for tag in present}
+    converted = []
+    for number in range(len(first)):
+        elements = {tag: raws[tag][codes[tag][number]] for tag in present}
+        converted.append(convert(elements.get))
+    return {
+        name: take_values([values[part] for values in converted], inverse, _TYPES[name])
+        for part, name in enumerate(names)
+    }
+
+
+def element_columns(fields: Fields) -> dict[str, pa.Array]:
+    """Return every column that follows from elements alone, (n,) each; the others are null."""
+    columns: dict[str, pa.Array] = {}
+    numbers: dict[int, Numbers] = {}
+    components = {column.tag: column.part + 1 for column in COLUMNS}  # the last component of a tag comes last
+    for column in COLUMNS:
+        if not column.tag or not fields.tagged(column.tag):
+            columns[column.name] = pa.nulls(fields.count, _TYPES[column.name])
+        elif column.kind in ("text", "string"):
+            columns[column.name] = _text_column(fields, column)
+        elif column.name in _PADDINGS:
+            columns[column.name] = _padding_column(fields, column)
+        else:
+            if column.tag not in numbers:
+                numbers[column.tag] = _parse_numbers(fields, column, components[column.tag])
+            columns[column.name] = _number_column(fields.codes(column.tag), numbers[column.tag], column)
+    columns |= _media_columns(fields, columns)
+    columns |= per_combination(fields, SPACING_TAGS, ("spacing_y", "spacing_x", "spacing_kind"), _spacing)
+    if any(raw.value.strip() == b"MR" for raw in fields.raws(MODALITY)):
+        columns |= per_combination(fields, DIFFUSION_TAGS, ("b_value", "b_x", "b_y", "b_z"), _diffusion)
+    return columns
+
+
+def _text_column(fields: Fields, column: Column) -> pa.Array:
+    raws = fields.raws(column.tag)
+    if all(raw.value.isascii() and b"\x1b" not in raw.value for raw in raws):
+        texts = [rules.column_value(column, raw.vr, raw.value) for raw in raws]
+        return take_values(texts, fields.codes(column.tag), _TYPES[column.name])
+
+    def convert(get: Getter) -> tuple[object]:
+        raw, charset = get(column.tag), get(CHARSET)
+        charsets = charset.value.decode("latin-1").split("\\") if charset else ()
+        return (rules.column_value(column, raw.vr, raw.value, charsets=charsets) if raw else None,)
+
+    return per_combination(fields, (column.tag, CHARSET), (column.name,), convert)[column.name]
+
+
+def _padding_column(fields: Fields, column: Column) -> pa.Array:
+    """Pixel Representation decides the sign (US or SS, PS3.6)."""
+
+    def convert(get: Getter) -> tuple[object]:
+        raw, sign = get(column.tag), get(SIGN)
+        signed = sign is not None and rules.column_value(COLUMN["pixel_representation"], sign.vr, sign.value) == 1
+        return (rules.column_value(column, raw.vr, raw.value, signed=signed) if raw else None,)
+
+    return per_combination(fields, (column.tag, SIGN), (column.name,), convert)[column.name]
+
+
+def _media_columns(fields: Fields, columns: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
+    """Where the data set has no SOP Class or Instance, the File Meta Information has (a DICOMDIR)."""
+    filled = {}
+    for name, tag in (("sop_class_uid", MEDIA_CLASS), ("sop_instance_uid", MEDIA_INSTANCE)):
+        if columns[name].null_count and fields.tagged(tag):
+            media = take_values([rules.raw_text(raw.value) for raw in fields.raws(tag)], fields.codes(tag), pa.string())
+            both = columns[name].cast(pa.string()).fill_null(media)
+            filled[name] = both.dictionary_encode() if pa.types.is_dictionary(_TYPES[name]) else both
+    return filled
+
+
+def _text_of(get: Getter, column: Column) -> object:
+    raw = get(column.tag)
+    return rules.column_value(column, raw.vr, raw.value) if raw else None
+
+
+def _spacing(get: Getter) -> Sequence[object]:
+    return rules.spacing_from(get, {"modality": _text_of(get, COLUMN["modality"])})
+
+
+def _diffusion(get: Getter) -> Sequence[object]:
+    names = ("b_value", "b_x", "b_y", "b_z")
+    row = {name: _text_of(get, COLUMN[name]) for name in ("modality", *names)}
+    row |= read_diffusion(get, row)
+    return [row[name] for name in names]
+
+
+def _parse_numbers(fields: Fields, column: Column, components: int) -> Numbers:
+    """Read the distinct values: the plain ones in one go, the rest one by one."""
+    plain_parser = parse_times if column.name in _TIMES else parse_decimals
+    values, plain = plain_parser(fields.tagged(column.tag), components)
+    there = np.repeat(plain[:, None], components, axis=1)
+    for row in np.flatnonzero(~plain):
+        read = _read_numbers(column, Raw(*_split(fields.tagged(column.tag)[row])), components)
+        values[row] = [math.nan if value is None else value for value in read]
+        there[row] = [value is not None for value in read]
+    return Numbers(values, there)
+
+
+def _split(tagged: bytes) -> tuple[str, bytes]:
+    return tagged[:2].decode("ascii").strip("\0"), tagged[2:]
+
+
+def _read_numbers(column: Column, raw: Raw, components: int) -> Sequence[float | None]:
+    if column.name in _TIMES:
+        return [rules.parse_time(raw.value.decode("latin-1"))]
+    vr = raw.vr if raw.vr in rules.NUMBER_VRS else rules.COLUMN_VR.get(column.tag, "DS")
+    return rules.parse_values(raw.value, vr, True, components)
+
+
+def _number_column(codes: Codes, numbers: Numbers, column: Column) -> pa.Array:
+    """Do for all rows what ``rules.column_value`` does with a parsed number."""
+    values = np.append(numbers.values[:, column.part], math.nan)[codes]
+    valid = np.append(numbers.there[:, column.part], False)[codes]
+    if column.name not in _MAY_BE_NAN:
+        valid &= np.isfinite(values)
+    if column.kind == "float":
+        return pa.array(values, mask=~valid)
+    valid &= (np.abs(values) <= _INT_MOST) & (np.floor(values) == values)
+    whole = np.where(valid, values, 0).astype(np.int32)
+    if column.name == "n_frames":
+        return pa.array(np.maximum(whole, 1), mask=codes < 0)
+    return pa.array(whole, mask=~valid)
