@@ -36,9 +36,6 @@ _INFLATED_MOST = 4 * 2**30
 _INFLATED_KEPT = 256 * 2**20
 _ITEM = b"\xfe\xff\x00\xe0"
 _APPLE_MAGIC = b"\x00\x05\x16\x07"
-_VRS = frozenset(
-    b"AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN UR US UT UV".split()
-)
 
 
 @dataclass(slots=True)
@@ -161,7 +158,7 @@ def _plausible_start(head: bytes, size: int) -> bool:
     group = min(int.from_bytes(head[:2], "little"), int.from_bytes(head[:2], "big"))
     if group not in (0x0002, 0x0008):
         return False
-    return head[4:6] in _VRS or int.from_bytes(head[4:8], "little") <= min(size - 8, 1024)
+    return head[4:6] in rules.VRS or int.from_bytes(head[4:8], "little") <= min(size - 8, 1024)
 
 
 def _no_dicom_after_all(row: Row, header: Header) -> rules.Verdict | None:
@@ -211,7 +208,7 @@ def read_header(file: BinaryIO, size: int) -> Header:
         file.seek(start)
         file, size = _inflate(file)
         start, peek = 0, file.read(8)
-    implicit, little = encoding_of(peek)
+    implicit, little = rules.encoding_of(peek)
     syntax, lied = _effective(declared, implicit, little, deflated)
     header = _walk(file, size, start, implicit, little)
     header.syntax, header.repaired, header.prefix = syntax, lied or not prefix, prefix
@@ -228,7 +225,7 @@ def _file_meta(file: BinaryIO, size: int, start: int) -> tuple[int, str | None, 
     peek = file.read(8)
     if peek[:2] != b"\x02\x00":
         return start, None, [None, None]
-    meta = _walk(file, size, start, peek[4:6] not in _VRS, True, stop_group=2)
+    meta = _walk(file, size, start, peek[4:6] not in rules.VRS, True, stop_group=2)
     found = [elements.raw_element(meta.dataset, tag) for tag in (0x00020010, 0x00020002, 0x00020003)]
     syntax, *media = [rules.raw_text(element.value) if element else None for element in found]
     return file.tell(), syntax, media
@@ -265,15 +262,7 @@ def _walk(file: BinaryIO, size: int, start: int, implicit: bool, little: bool, s
 
 
 def _starts_plainly(peek: bytes) -> bool:
-    return peek[4:6] in _VRS and peek[:2] in (b"\x08\x00", b"\x00\x08")
-
-
-def encoding_of(peek: bytes) -> tuple[bool, bool]:
-    """Return (implicit, little endian) from the first 8 bytes of a data set, whose groups start low."""
-    if peek[4:6] not in _VRS:
-        return True, True
-    little, big = int.from_bytes(peek[:2], "little"), int.from_bytes(peek[:2], "big")
-    return False, little <= big
+    return peek[4:6] in rules.VRS and peek[:2] in (b"\x08\x00", b"\x00\x08")
 
 
 def _effective(declared: str | None, implicit: bool, little: bool, deflated: bool) -> tuple[str, bool]:

@@ -99,6 +99,19 @@ TRANSFER_SYNTAXES: Mapping[str, Syntax] = {
 }
 
 
+VRS = frozenset(
+    b"AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN UR US UT UV".split()
+)
+
+
+def encoding_of(peek: bytes) -> tuple[bool, bool]:
+    """Return (implicit, little endian) from the first 8 bytes of a data set, whose groups start low."""
+    if peek[4:6] not in VRS:
+        return True, True
+    little, big = int.from_bytes(peek[:2], "little"), int.from_bytes(peek[:2], "big")
+    return False, little <= big
+
+
 # ---------------------------------------------------------------------------- SOP classes
 
 DICOMDIR_CLASS = "1.2.840.10008.1.3.10"
@@ -435,7 +448,8 @@ COLUMN_VR: Mapping[int, str] = {
 
 _UNPARSED = frozenset({"slope", "intercept"})
 _TIMES = frozenset({"acquisition_time", "content_time"})
-NUMBER_VRS = frozenset(_BINARY) | {"DS", "IS"}
+BINARY_VRS = frozenset(_BINARY)
+NUMBER_VRS = BINARY_VRS | {"DS", "IS"}
 
 
 def column_value(

@@ -1,0 +1,244 @@
+"""DICOM tags for the store: which elements are the same in all slices, and the columns of those that are not.
+
+Elements are compared as raw bytes; only the first slice's and the varying ones are ever turned into JSON. A table is
+made of one task's slices and merged with those of the other tasks of a volume.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Literal
+
+from fastdcm.errors import SourceError
+from fastdcm.model import Json
+from fastdcm.scan import rules, tag_json
+from fastdcm.scan.allow import DATE_TIMES, PHILIPS, PHILIPS_CREATOR, PHILIPS_CREATOR_TAG, TECHNICAL
+from fastdcm.scan.tag_json import Context, Value
+from fastdcm.scan.walk import walk_elements
+
+Policy = Literal["technical", "full", "none"]
+SliceTags = dict[int, Value]
+"""The elements of one header that the policy lets through: tag to (VR, raw little endian bytes)."""
+
+CHARSET, SIGN = 0x00080005, 0x00280103
+_KEPT = frozenset(TECHNICAL) | {CHARSET} | frozenset(DATE_TIMES) | frozenset(PHILIPS)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TagTable:
+    """The tags of a row of cells (slices in the order t, c, z)."""
+
+    policy: Policy
+    cells: int
+    present: bytes
+    """(cells,) 1 where there is a slice: an absent slice makes no tag vary."""
+    constant: SliceTags
+    varying: dict[int, tuple[Value | None, ...]]
+    """(cells,) values of each tag that is not the same in all slices there are."""
+
+
+# ---------------------------------------------------------------------------- one header
+
+
+def slice_tags(header: bytes, transfer_syntax: str, policy: Policy) -> SliceTags:
+    """Take the elements of one file's header that the policy allows.
+
+    Parameters
+    ----------
+    header : bytes
+        The file from its first byte to its pixel value; of a deflated file the file meta group and what inflates
+        after it.
+    transfer_syntax : str
+        Of the file. The bytes decide how the header is encoded; this only names big endian.
+    policy : str
+        ``technical`` (the allow-list), ``full`` (all but pixels and large binary) or ``none``.
+
+    Returns
+    -------
+    dict
+        Empty where the header cannot be read.
+    """
+    if policy == "none":
+        return {}
+    start = _data_set_start(header)
+    implicit, little = rules.encoding_of(header[start : start + 8])
+    if not little or transfer_syntax == rules.EXPLICIT_BIG:
+        data, implicit = _little_endian(header[start:]), False
+    else:
+        data = header[start:]
+    try:
+        walked = walk_elements(data, not implicit)
+    except SourceError:
+        return {}
+    if policy == "full":
+        return {e.tag: (e.vr, data[e.offset : e.offset + e.length]) for e in walked if _in_full(e.tag, e.vr, e.length)}
+    kept = {e.tag: (e.vr, data[e.offset : e.offset + e.length]) for e in walked if e.tag in _KEPT}
+    return _checked(kept)
+
+
+def _in_full(tag: int, vr: str, length: int) -> bool:
+    if length > tag_json.BINARY_BYTES_MAX and tag_json.resolve_vr(tag, vr, False) in tag_json.BINARY:
+        return False
+    return tag == CHARSET or not tag_json.excluded(tag)
+
+
+def _checked(kept: SliceTags) -> SliceTags:
+    """Drop the private numbers unless their block is exactly the vendor's (PS3.5 7.8.1)."""
+    creator = kept.get(PHILIPS_CREATOR_TAG)
+    if creator is None or rules.raw_text(creator[1]) != PHILIPS_CREATOR:
+        for tag in PHILIPS:
+            kept.pop(tag, None)
+    return kept
+
+
+def _data_set_start(header: bytes) -> int:
+    """Return where the data set starts: after the prefix and the file meta group."""
+    start = 132 if header[128:132] == b"DICM" else 0
+    while header[start : start + 2] == b"\x02\x00" and start + 8 <= len(header):
+        vr = header[start + 4 : start + 6]
+        if vr not in rules.VRS:
+            start += 8 + int.from_bytes(header[start + 4 : start + 8], "little")
+        elif vr in (b"OB", b"UN", b"UT"):
+            start += 12 + int.from_bytes(header[start + 8 : start + 12], "little")
+        else:
+            start += 8 + int.from_bytes(header[start + 6 : start + 8], "little")
+    return start
+
+
+def _little_endian(data: bytes) -> bytes:
+    """Rewrite a big endian data set as explicit little endian, without what cannot be written."""
+    from pydicom.filebase import DicomBytesIO
+    from pydicom.filereader import read_dataset
+    from pydicom.filewriter import write_data_element
+
+    try:
+        dataset = read_dataset(BytesIO(data), False, False, stop_when=lambda tag, vr, length: tag >> 16 >= 0x7FE0)
+    except tag_json.BROKEN:
+        return b""
+    written: list[bytes] = []
+    for tag in sorted(dataset.keys()):
+        out = DicomBytesIO()
+        out.is_little_endian, out.is_implicit_VR = True, False
+        try:
+            write_data_element(out, dataset[tag], ["latin-1"])
+        except tag_json.BROKEN:
+            continue
+        written.append(out.getvalue())
+    return b"".join(written)
+
+
+# ---------------------------------------------------------------------------- many
+
+
+def tag_table(slices: Sequence[SliceTags | None], policy: Policy) -> TagTable:
+    """Compare the tags of slices (None: an absent slice), in cell order."""
+    there = [tags for tags in slices if tags is not None]
+    first = there[0] if there else {}
+    varying: set[int] = set()
+    for tags in there[1:]:
+        if tags is first:
+            continue
+        varying.update(tag for tag, value in tags.items() if first.get(tag) != value)
+        varying.update(first.keys() - tags.keys())
+    return TagTable(
+        policy,
+        len(slices),
+        bytes(tags is not None for tags in slices),
+        {tag: value for tag, value in first.items() if tag not in varying},
+        {tag: tuple(tags.get(tag) if tags is not None else None for tags in slices) for tag in varying},
+    )
+
+
+def merge(tables: Iterable[TagTable]) -> TagTable:
+    """Join tables whose cells follow each other into one."""
+    parts = list(tables)
+    if len(parts) == 1:
+        return parts[0]
+    there = [part for part in parts if any(part.present)]
+    first = there[0].constant if there else {}
+    tags = {tag for part in parts for tag in (*part.constant, *part.varying)}
+    constant = {tag: value for tag, value in first.items() if all(part.constant.get(tag) == value for part in there)}
+    return TagTable(
+        parts[0].policy if parts else "none",
+        sum(part.cells for part in parts),
+        b"".join(part.present for part in parts),
+        constant,
+        {tag: tuple(v for part in parts for v in _column(part, tag)) for tag in sorted(tags - constant.keys())},
+    )
+
+
+def _column(table: TagTable, tag: int) -> Sequence[Value | None]:
+    """Return a tag's value in each cell of a table."""
+    if tag in table.varying:
+        return table.varying[tag]
+    value = table.constant.get(tag)
+    return [value if there else None for there in table.present]
+
+
+# ---------------------------------------------------------------------------- JSON
+
+
+def to_json(table: TagTable) -> tuple[Json, Json]:
+    """Return the tags as documents of PS3.18 Annex F.
+
+    Returns
+    -------
+    (constant, per_slice)
+        ``{"00080060": {"vr": "CS", "Value": ["CT"]}}`` and ``{"00200013": {"vr": "IS", "Value": [[1], null, ...]}}``
+        with one list of values or null a cell (``InlineBinary`` in place of ``Value`` for small binary). Strings are
+        valid UTF-8, numbers that are not finite are null.
+    """
+    if table.policy == "none":
+        return {}, {}
+    contexts = _contexts(table)
+    context = next((c for c, there in zip(contexts, table.present, strict=True) if there), Context(_shown(table)))
+    constant: Json = {}
+    for tag in sorted(table.constant):
+        if made := _json(tag, table.constant[tag], context):
+            constant.setdefault(*made)
+    per_slice: Json = {}
+    for tag in sorted(table.varying):
+        made_each = [
+            _json(tag, value, context) if value is not None else None
+            for value, context in zip(table.varying[tag], contexts, strict=True)
+        ]
+        if any(made_each):
+            key, column = _joined(made_each)
+            per_slice.setdefault(key, column)
+    return constant, per_slice
+
+
+def _shown(table: TagTable) -> tag_json.Policy:
+    return "full" if table.policy == "full" else "technical"
+
+
+def _contexts(table: TagTable) -> list[Context]:
+    """Return what each cell's bytes depend on."""
+    policy = _shown(table)
+
+    def context(charset: Value | None, sign: Value | None) -> Context:
+        names = charset[1].decode("latin-1").split("\\") if charset else ()
+        return Context(policy, names, sign is not None and sign[1][:1] == b"\1")
+
+    return [context(*pair) for pair in zip(_column(table, CHARSET), _column(table, SIGN), strict=True)]
+
+
+def _json(tag: int, value: Value, context: Context) -> tuple[str, Json] | None:
+    """Return the key and the element; of a date and time, in technical, the time under its own key."""
+    if context.policy == "technical" and tag in DATE_TIMES:
+        time = tag_json.time_of(value)
+        return (f"{DATE_TIMES[tag]:08X}", time) if time else None
+    if tag_json.excluded(tag):
+        return None
+    vr = (PHILIPS.get(tag, value[0]) if value[0] in ("", "UN") else value[0], value[1])
+    made = tag_json.element_json(tag, vr, context)
+    return (f"{tag:08X}", made) if made else None
+
+
+def _joined(made: Sequence[tuple[str, Json] | None]) -> tuple[str, Json]:
+    """Put the elements of the slices side by side under the first one's VR."""
+    key, first = next(pair for pair in made if pair is not None)
+    name = "InlineBinary" if first["vr"] in tag_json.BINARY else "Value"
+    return key, {"vr": first["vr"], name: [pair[1].get(name) if pair is not None else None for pair in made]}
