@@ -201,11 +201,14 @@ def _diffusion(get: Getter) -> Sequence[object]:
 
 def _parse_numbers(fields: Fields, column: Column, components: int) -> Numbers:
     """Read the distinct values: the plain ones in one go, the rest one by one."""
-    plain_parser = parse_times if column.name in _TIMES else parse_decimals
-    values, plain = plain_parser(fields.tagged(column.tag), components)
+    tagged = fields.tagged(column.tag)
+    if column.tag in rules.COLUMN_VR:  # binary: an implicit 12594 would look like the text "21"
+        values, plain = np.full((len(tagged), components), np.nan), np.zeros(len(tagged), np.bool_)
+    else:
+        values, plain = (parse_times if column.name in _TIMES else parse_decimals)(tagged, components)
     there = np.repeat(plain[:, None], components, axis=1)
     for row in np.flatnonzero(~plain):
-        read = _read_numbers(column, Raw(*_split(fields.tagged(column.tag)[row])), components)
+        read = _read_numbers(column, Raw(*_split(tagged[row])), components)
         values[row] = [math.nan if value is None else value for value in read]
         there[row] = [value is not None for value in read]
     return Numbers(values, there)

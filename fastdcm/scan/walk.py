@@ -290,7 +290,10 @@ class _FileWalk:
             status = Status.OK
         except _Stop as stop:
             status = stop.status
-        return status if preamble or self.identified else Status.NOT_DICOM
+        if preamble or self.identified:
+            return status
+        self.found.clear()
+        return Status.NOT_DICOM
 
     def plausible_start(self) -> bool:
         """Whether a file without preamble may start with an element of group 0002 or 0008."""
@@ -487,5 +490,5 @@ def parse_times(values: Sequence[bytes], count: int = 1) -> tuple[Floats, npt.ND
     """Read the plainest TM values, ``HHMMSS`` and a fraction, as seconds since midnight; shapes (n, 1) and (n,)."""
     if _compiled is None:
         return np.full((len(values), count), np.nan), np.zeros(len(values), np.bool_)
-    numbers, plain = _compiled.parse_times(values)
+    numbers, plain = _compiled.parse_times(values, count)
     return np.frombuffer(numbers, np.float64).reshape(-1, count).copy(), np.frombuffer(plain, np.bool_)

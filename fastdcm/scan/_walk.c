@@ -1,0 +1,804 @@
+/* The element walk of scan/walk.py for a whole batch of files in one call, without the GIL and without an object an
+ * element. walk.py says what is meant; the functions here have its names, and the tests hold both equal.
+ *
+ * Nothing is allocated from a declared size: values are copied only after their length was compared with
+ * MAX_VALUE_BYTES and with the bytes there are.
+ */
+#define Py_LIMITED_API 0x030b0000
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { FIRST_READ_BYTES = 8192, NEXT_READ_BYTES = 65536, MAX_VALUE_BYTES = 4096, MOST_UID_BYTES = 64 };
+enum { MAX_DEPTH = 64, MAX_ELEMENTS = 20000000, MAX_DESCENTS = 64 };
+enum { OK, EMPTY, NOT_DICOM, UNREADABLE, CUT, BAD, REFERENCE, NO_MEMORY };
+enum { SYNTAX_UNKNOWN, IMPLICIT, EXPLICIT, SYNTAX_OTHER };
+enum {
+    STATUS, ERRNO, SIZE, MTIME_NS, SYNTAX, REPAIRED, START, PIXEL_TAG, PIXEL_OFFSET, PIXEL_LENGTH,
+    TABLE_OFFSET, TABLE_LENGTH, NEEDED, THERE, CUT_TAG, FACTS
+};
+
+#define UNDEFINED 0xFFFFFFFFu
+#define ITEM 0xFFFEE000u
+#define ITEM_END 0xFFFEE00Du
+#define SEQUENCE_END 0xFFFEE0DDu
+#define TRANSFER_SYNTAX 0x00020010u
+#define OFFSET_TABLE 0x7FE00001u
+#define STOP (-1)
+
+/* ------------------------------------------------------------------ distinct values of the wanted elements */
+
+typedef struct {
+    int64_t offset; /* in the arena */
+    uint32_t length;
+    uint32_t hash;
+} Value;
+
+typedef struct {
+    Value *values;
+    int32_t count, room;
+    int32_t *slots; /* open addressing; -1 is free */
+    int32_t slot_count;
+    int32_t last; /* what the file before had: mostly the same */
+} Distinct;
+
+typedef struct {
+    uint8_t *bytes;
+    int64_t length, room;
+} Arena;
+
+static uint32_t hash_bytes(const uint8_t *bytes, uint32_t length)
+{
+    uint32_t hash = 2166136261u;
+    for (uint32_t i = 0; i < length; i++) hash = (hash ^ bytes[i]) * 16777619u;
+    return hash;
+}
+
+static int rehash(Distinct *distinct)
+{
+    int32_t slot_count = distinct->slot_count ? distinct->slot_count * 4 : 64;
+    int32_t *slots = malloc(sizeof(int32_t) * (size_t)slot_count);
+    if (!slots) return STOP;
+    memset(slots, 0xFF, sizeof(int32_t) * (size_t)slot_count);
+    for (int32_t i = 0; i < distinct->count; i++) {
+        uint32_t at = distinct->values[i].hash & (uint32_t)(slot_count - 1);
+        while (slots[at] >= 0) at = (at + 1) & (uint32_t)(slot_count - 1);
+        slots[at] = i;
+    }
+    free(distinct->slots);
+    distinct->slots = slots;
+    distinct->slot_count = slot_count;
+    return 0;
+}
+
+static int same_value(const Distinct *distinct, const Arena *arena, int32_t code, const uint8_t *bytes, uint32_t length)
+{
+    const Value *value = &distinct->values[code];
+    return value->length == length && memcmp(arena->bytes + value->offset, bytes, length) == 0;
+}
+
+static int32_t add_value(Distinct *distinct, Arena *arena, const uint8_t *bytes, uint32_t length, uint32_t hash)
+{
+    if (distinct->count == distinct->room) {
+        int32_t room = distinct->room ? distinct->room * 2 : 16;
+        Value *values = realloc(distinct->values, sizeof(Value) * (size_t)room);
+        if (!values) return STOP;
+        distinct->values = values;
+        distinct->room = room;
+    }
+    if (arena->length + length > arena->room) {
+        int64_t room = (arena->room + length) * 2 + 65536;
+        uint8_t *grown = realloc(arena->bytes, (size_t)room);
+        if (!grown) return STOP;
+        arena->bytes = grown;
+        arena->room = room;
+    }
+    memcpy(arena->bytes + arena->length, bytes, length);
+    distinct->values[distinct->count] = (Value){arena->length, length, hash};
+    arena->length += length;
+    return distinct->count++;
+}
+
+/* Number a value: the same number for the same bytes. STOP where there is no memory. */
+static int32_t number_value(Distinct *distinct, Arena *arena, const uint8_t *bytes, uint32_t length)
+{
+    if (distinct->last >= 0 && same_value(distinct, arena, distinct->last, bytes, length)) return distinct->last;
+    if (distinct->count * 2 >= distinct->slot_count && rehash(distinct)) return STOP;
+    uint32_t hash = hash_bytes(bytes, length), mask = (uint32_t)(distinct->slot_count - 1), at = hash & mask;
+    while (distinct->slots[at] >= 0) {
+        int32_t code = distinct->slots[at];
+        if (distinct->values[code].hash == hash && same_value(distinct, arena, code, bytes, length))
+            return distinct->last = code;
+        at = (at + 1) & mask;
+    }
+    int32_t code = add_value(distinct, arena, bytes, length, hash);
+    if (code >= 0) distinct->slots[at] = distinct->last = code;
+    return code;
+}
+
+/* ------------------------------------------------------------------ the walk of one file */
+
+typedef struct {
+    uint32_t tag;
+    char vr[2];
+    int64_t offset, length;
+} Element;
+
+typedef struct {
+    /* a window on the file, or all of some bytes (fd -1) */
+    int fd;
+    int64_t size, start, held;
+    const uint8_t *data;
+    uint8_t *buffer;
+    /* what is looked for */
+    const uint32_t *wanted, *stops;
+    int wanted_count, stop_count, wanted_at, stop_at;
+    /* what is found */
+    int status;
+    int64_t *facts, elements;
+    int identified, declared_length;
+    uint8_t declared[MOST_UID_BYTES], value[MAX_VALUE_BYTES + 2];
+    int32_t *codes; /* of this file: codes[number * file_count] */
+    int64_t file_count;
+    Distinct *distinct;
+    Arena *arena;
+    /* walk_elements alone */
+    Element *listed;
+    int64_t listed_count, listed_room;
+    int listing;
+} Walk;
+
+typedef struct {
+    uint32_t tag, length;
+    uint8_t vr[2];
+    int64_t value;
+} Head;
+
+static int64_t stop(Walk *walk, int status)
+{
+    walk->status = status;
+    return STOP;
+}
+
+static int64_t cut(Walk *walk, uint32_t tag, uint32_t length, int64_t value)
+{
+    walk->facts[CUT_TAG] = tag;
+    walk->facts[NEEDED] = length;
+    walk->facts[THERE] = walk->size - value;
+    return stop(walk, CUT);
+}
+
+static uint32_t u16(const uint8_t *p) { return (uint32_t)p[0] | (uint32_t)p[1] << 8; }
+static uint32_t u32(const uint8_t *p) { return u16(p) | u16(p + 2) << 16; }
+
+/* Return the bytes from a position that is inside the file, or NULL (stopped). */
+static const uint8_t *at(Walk *walk, int64_t position, int64_t count)
+{
+    if (position >= walk->start && position + count <= walk->start + walk->held)
+        return walk->data + (position - walk->start);
+    int64_t amount = position ? NEXT_READ_BYTES : FIRST_READ_BYTES;
+    if (amount > walk->size - position) amount = walk->size - position;
+    ssize_t got;
+    do got = pread(walk->fd, walk->buffer, (size_t)amount, (off_t)position);
+    while (got < 0 && errno == EINTR);
+    if (got < 0) {
+        walk->facts[ERRNO] = errno;
+        stop(walk, UNREADABLE);
+        return NULL;
+    }
+    walk->start = position;
+    walk->held = got;
+    if (got < count) {
+        stop(walk, CUT);
+        return NULL;
+    }
+    return walk->data;
+}
+
+#define VR(a, b) ((unsigned)(a) << 8 | (unsigned)(b))
+
+/* 1: short form, 2: long form of an explicit element's head, 0: no VR */
+static int vr_form(const uint8_t *vr)
+{
+    switch (VR(vr[0], vr[1])) {
+    case VR('A', 'E'): case VR('A', 'S'): case VR('A', 'T'): case VR('C', 'S'): case VR('D', 'A'): case VR('D', 'S'):
+    case VR('D', 'T'): case VR('F', 'D'): case VR('F', 'L'): case VR('I', 'S'): case VR('L', 'O'): case VR('L', 'T'):
+    case VR('P', 'N'): case VR('S', 'H'): case VR('S', 'L'): case VR('S', 'S'): case VR('S', 'T'): case VR('T', 'M'):
+    case VR('U', 'I'): case VR('U', 'L'): case VR('U', 'S'):
+        return 1;
+    case VR('O', 'B'): case VR('O', 'D'): case VR('O', 'F'): case VR('O', 'L'): case VR('O', 'V'): case VR('O', 'W'):
+    case VR('S', 'Q'): case VR('S', 'V'): case VR('U', 'C'): case VR('U', 'N'): case VR('U', 'R'): case VR('U', 'T'):
+    case VR('U', 'V'):
+        return 2;
+    default:
+        return 0;
+    }
+}
+
+static int may_be_undefined(const uint8_t *vr)
+{
+    unsigned code = VR(vr[0], vr[1]);
+    return !code || code == VR('S', 'Q') || code == VR('U', 'N') || code == VR('O', 'B') || code == VR('O', 'W');
+}
+
+static int looks_explicit(const uint8_t *head)
+{
+    return head[4] >= 'A' && head[4] <= 'Z' && head[5] >= 'A' && head[5] <= 'Z';
+}
+
+/* Read one element's head; at least 8 bytes are there. */
+static int64_t element(Walk *walk, int64_t position, int explicit, Head *head)
+{
+    if (++walk->elements > MAX_ELEMENTS) return stop(walk, BAD);
+    const uint8_t *p = at(walk, position, 8);
+    if (!p) return STOP;
+    head->tag = u16(p) << 16 | u16(p + 2);
+    head->vr[0] = head->vr[1] = 0;
+    head->length = u32(p + 4);
+    head->value = position + 8;
+    if (!explicit || u16(p) == 0xFFFE) return 0;
+    int form = vr_form(p + 4);
+    if (!form) return stop(walk, REFERENCE);
+    head->vr[0] = p[4];
+    head->vr[1] = p[5];
+    head->length = u16(p + 6);
+    if (form == 1) return 0;
+    if (walk->size - position < 12) return stop(walk, CUT);
+    p = at(walk, position + 8, 4);
+    if (!p) return STOP;
+    head->length = u32(p);
+    head->value = position + 12;
+    return 0;
+}
+
+/* Return the number of a tag in an ascending list, -1 where it is not in it; cheap while tags ascend. */
+static int find_tag(const uint32_t *tags, int count, int *cursor, uint32_t tag)
+{
+    int i = *cursor;
+    if (i && tags[i - 1] >= tag) i = 0;
+    while (i < count && tags[i] < tag) i++;
+    *cursor = i;
+    return i < count && tags[i] == tag ? i : -1;
+}
+
+static int64_t keep(Walk *walk, const Head *head, uint32_t length)
+{
+    if (head->tag == 0x00080016 || head->tag == 0x00080018 || head->tag == 0x00080060) walk->identified = 1;
+    int number = find_tag(walk->wanted, walk->wanted_count, &walk->wanted_at, head->tag);
+    if (number < 0) return 0;
+    if (length > MAX_VALUE_BYTES) return stop(walk, REFERENCE);
+    int32_t code = -1;
+    if (length) {
+        const uint8_t *p = at(walk, head->value, length);
+        if (!p) return STOP;
+        memcpy(walk->value, head->vr, 2);
+        memcpy(walk->value + 2, p, length);
+        code = number_value(&walk->distinct[number], walk->arena, walk->value, length + 2);
+        if (code < 0) return stop(walk, NO_MEMORY);
+    }
+    walk->codes[number * walk->file_count] = code;
+    return 0;
+}
+
+static int64_t items(Walk *walk, int64_t position, int explicit, int depth);
+
+static int64_t item(Walk *walk, int64_t position, int explicit, int depth)
+{
+    Head head;
+    if (explicit && walk->size - position >= 8) {
+        const uint8_t *p = at(walk, position, 8);
+        if (!p) return STOP;
+        if (u16(p) != 0xFFFE) explicit = looks_explicit(p);
+    }
+    for (;;) {
+        if (walk->size - position < 8) return stop(walk, CUT);
+        if (element(walk, position, explicit, &head)) return STOP;
+        position = head.value;
+        if (head.tag == ITEM_END) return position;
+        if (head.length == UNDEFINED) {
+            if (!may_be_undefined(head.vr)) return stop(walk, REFERENCE);
+            position = items(walk, position, explicit, depth + 1);
+            if (position < 0) return STOP;
+        } else if (head.length > walk->size - position) {
+            return cut(walk, head.tag, head.length, position);
+        } else {
+            position += head.length;
+        }
+    }
+}
+
+static int64_t items(Walk *walk, int64_t position, int explicit, int depth)
+{
+    Head head;
+    if (depth > MAX_DEPTH) return stop(walk, BAD);
+    for (;;) {
+        if (walk->size - position < 8) return stop(walk, CUT);
+        if (element(walk, position, 0, &head)) return STOP;
+        position = head.value;
+        if (head.tag == SEQUENCE_END) return position;
+        if (head.tag != ITEM) return stop(walk, REFERENCE);
+        if (head.length == UNDEFINED) {
+            position = item(walk, position, explicit, depth);
+            if (position < 0) return STOP;
+        } else if (head.length > walk->size - position) {
+            return cut(walk, head.tag, head.length, position);
+        } else {
+            position += head.length;
+        }
+    }
+}
+
+static int64_t list_element(Walk *walk, const Head *head, int64_t length)
+{
+    if (walk->listed_count == walk->listed_room) {
+        int64_t room = walk->listed_room ? walk->listed_room * 2 : 256;
+        Element *grown = realloc(walk->listed, sizeof(Element) * (size_t)room);
+        if (!grown) return stop(walk, NO_MEMORY);
+        walk->listed = grown;
+        walk->listed_room = room;
+    }
+    Element *element = &walk->listed[walk->listed_count++];
+    *element = (Element){head->tag, {(char)head->vr[0], (char)head->vr[1]}, head->value, length};
+    return 0;
+}
+
+/* Keep or skip one element; return where the next one is. */
+static int64_t top_level(Walk *walk, const Head *head, int explicit, int ordered)
+{
+    int64_t end;
+    if (head->length == UNDEFINED) {
+        if (!may_be_undefined(head->vr)) return stop(walk, REFERENCE);
+        end = items(walk, head->value, explicit, 1);
+        if (end < 0 || keep(walk, head, 0)) return STOP;
+    } else {
+        if (head->length > walk->size - head->value) {
+            if (!ordered) return stop(walk, BAD);
+            return cut(walk, head->tag, head->length, head->value);
+        }
+        end = head->value + head->length;
+        if (keep(walk, head, VR(head->vr[0], head->vr[1]) == VR('S', 'Q') ? 0 : head->length)) return STOP;
+    }
+    if (head->tag == OFFSET_TABLE) {
+        walk->facts[TABLE_OFFSET] = head->value;
+        walk->facts[TABLE_LENGTH] = end - head->value;
+    }
+    if (walk->listing && list_element(walk, head, end - head->value)) return STOP;
+    return end;
+}
+
+static int64_t data_set(Walk *walk, int64_t position, int explicit)
+{
+    Head head;
+    uint32_t last = 0;
+    int descents = 0;
+    while (walk->size - position >= 8) {
+        if (element(walk, position, explicit, &head)) return STOP;
+        if (head.tag <= last && ++descents > MAX_DESCENTS) return stop(walk, BAD);
+        if (head.tag >> 16 == 0xFFFE && (head.tag != SEQUENCE_END || head.length)) return stop(walk, BAD);
+        if (find_tag(walk->stops, walk->stop_count, &walk->stop_at, head.tag) >= 0) return stop(walk, REFERENCE);
+        if (head.tag == 0x7FE00008 || head.tag == 0x7FE00009 || head.tag == 0x7FE00010) {
+            walk->facts[PIXEL_TAG] = head.tag;
+            walk->facts[PIXEL_OFFSET] = head.value;
+            walk->facts[PIXEL_LENGTH] = head.length == UNDEFINED ? -1 : (int64_t)head.length;
+            return 0;
+        }
+        position = top_level(walk, &head, explicit, head.tag > last);
+        if (position < 0) return STOP;
+        last = head.tag;
+    }
+    int64_t left = walk->size - position;
+    const uint8_t *p = left > 0 ? at(walk, position, left) : NULL;
+    if (left > 0 && !p) return STOP;
+    for (int64_t i = 0; i < left; i++)
+        if (p[i]) return stop(walk, CUT);
+    return 0;
+}
+
+static int64_t meta(Walk *walk, int64_t position)
+{
+    Head head;
+    while (walk->size - position >= 8) {
+        const uint8_t *p = at(walk, position, 2);
+        if (!p) return STOP;
+        if (u16(p) != 2) break;
+        if (element(walk, position, 1, &head)) return STOP;
+        if (head.length > walk->size - head.value) return cut(walk, head.tag, head.length, head.value);
+        if (keep(walk, &head, head.length)) return STOP;
+        if (head.tag == TRANSFER_SYNTAX) {
+            walk->identified = 1;
+            walk->declared_length = head.length < MOST_UID_BYTES ? (int)head.length : MOST_UID_BYTES;
+            p = at(walk, head.value, walk->declared_length);
+            if (!p) return STOP;
+            memcpy(walk->declared, p, (size_t)walk->declared_length);
+        }
+        position = head.value + head.length;
+    }
+    return position;
+}
+
+static int is_uid(const uint8_t *uid, int length, const char *text)
+{
+    return length == (int)strlen(text) && !memcmp(uid, text, (size_t)length);
+}
+
+static int declared_syntax(const uint8_t *uid, int length)
+{
+    static const char *const explicit_uids[] = {"1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.98", "1.2.840.10008.1.2.5"};
+    while (length && (uid[length - 1] == ' ' || !uid[length - 1])) length--;
+    while (length && (*uid == ' ' || !*uid)) uid++, length--;
+    if (!length) return SYNTAX_UNKNOWN;
+    if (is_uid(uid, length, "1.2.840.10008.1.2")) return IMPLICIT;
+    if (is_uid(uid, length, "1.2.840.10008.1.2.4.95") || is_uid(uid, length, "1.2.840.10008.1.2.4.205"))
+        return SYNTAX_OTHER; /* deflated */
+    for (int i = 0; i < 3; i++)
+        if (is_uid(uid, length, explicit_uids[i])) return EXPLICIT;
+    int family = length >= 20 && (!memcmp(uid, "1.2.840.10008.1.2.4.", 20) || !memcmp(uid, "1.2.840.10008.1.2.7.", 20));
+    return family ? EXPLICIT : SYNTAX_OTHER;
+}
+
+static int64_t parts(Walk *walk, int64_t position, int preamble)
+{
+    position = meta(walk, position);
+    if (position < 0) return STOP;
+    walk->facts[START] = position;
+    if (walk->size - position < 8) return stop(walk, CUT);
+    int declared = declared_syntax(walk->declared, walk->declared_length);
+    if (declared == SYNTAX_OTHER) return stop(walk, REFERENCE);
+    const uint8_t *p = at(walk, position, 8);
+    if (!p) return STOP;
+    int actual = looks_explicit(p) ? EXPLICIT : IMPLICIT;
+    walk->facts[SYNTAX] = actual;
+    walk->facts[REPAIRED] = actual != declared || !preamble;
+    return data_set(walk, position, actual == EXPLICIT);
+}
+
+/* 1: may start with group 0002 or 0008, 0: not, STOP: big endian, or unreadable */
+static int plausible_start(Walk *walk)
+{
+    if (walk->size < 8) return 0;
+    const uint8_t *p = at(walk, 0, 8);
+    if (!p) return STOP;
+    if (!p[0] && (p[1] == 2 || p[1] == 8) && !p[2] && vr_form(p + 4)) {
+        walk->identified = 1;
+        return (int)stop(walk, REFERENCE);
+    }
+    return (p[0] == 2 || p[0] == 8) && !p[1];
+}
+
+static void walk_open_file(Walk *walk)
+{
+    struct stat about;
+    if (fstat(walk->fd, &about)) {
+        walk->facts[ERRNO] = errno;
+        stop(walk, UNREADABLE);
+        return;
+    }
+    if (!S_ISREG(about.st_mode)) {
+        stop(walk, NOT_DICOM);
+        return;
+    }
+#ifdef __APPLE__
+    struct timespec changed = about.st_mtimespec;
+#else
+    struct timespec changed = about.st_mtim;
+#endif
+    walk->facts[SIZE] = walk->size = about.st_size;
+    walk->facts[MTIME_NS] = (int64_t)changed.tv_sec * 1000000000 + changed.tv_nsec;
+    if (!walk->size) {
+        stop(walk, EMPTY);
+        return;
+    }
+    int preamble = 0;
+    if (walk->size >= 132) {
+        const uint8_t *p = at(walk, 128, 4);
+        if (!p) return;
+        preamble = !memcmp(p, "DICM", 4);
+    }
+    int plausible = preamble ? 1 : plausible_start(walk);
+    if (plausible > 0) parts(walk, preamble ? 132 : 0, preamble);
+    if (!plausible || (!preamble && !walk->identified && walk->status != UNREADABLE && walk->status != NO_MEMORY))
+        walk->status = NOT_DICOM;
+}
+
+static void walk_file(Walk *walk, const char *path)
+{
+    walk->status = OK;
+    walk->size = walk->start = walk->held = walk->elements = 0;
+    walk->identified = walk->declared_length = walk->wanted_at = walk->stop_at = 0;
+    walk->facts[PIXEL_OFFSET] = walk->facts[TABLE_OFFSET] = -1;
+    do walk->fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    while (walk->fd < 0 && errno == EINTR);
+    if (walk->fd < 0) {
+        walk->facts[ERRNO] = errno;
+        walk->status = UNREADABLE;
+    } else {
+        walk_open_file(walk);
+        close(walk->fd);
+    }
+    walk->facts[STATUS] = walk->status;
+    if (walk->status == NOT_DICOM)
+        for (int i = 0; i < walk->wanted_count; i++) walk->codes[i * walk->file_count] = -1;
+}
+
+/* ------------------------------------------------------------------ for Python */
+
+static PyObject *list_values(const Distinct *distinct, const Arena *arena, int count)
+{
+    PyObject *all = PyList_New(count);
+    for (int i = 0; all && i < count; i++) {
+        PyObject *values = PyList_New(distinct[i].count);
+        if (!values) {
+            Py_CLEAR(all);
+            break;
+        }
+        PyList_SetItem(all, i, values);
+        for (int32_t n = 0; n < distinct[i].count; n++) {
+            const Value *value = &distinct[i].values[n];
+            PyObject *bytes = PyBytes_FromStringAndSize((const char *)arena->bytes + value->offset, value->length);
+            if (!bytes) {
+                Py_CLEAR(all);
+                return NULL;
+            }
+            PyList_SetItem(values, n, bytes);
+        }
+    }
+    return all;
+}
+
+static uint32_t *read_tags(const Py_buffer *buffer, int *count)
+{
+    *count = (int)(buffer->len / 4);
+    uint32_t *tags = malloc((size_t)buffer->len + 4);
+    for (int i = 0; tags && i < *count; i++) tags[i] = u32((const uint8_t *)buffer->buf + 4 * (size_t)i);
+    return tags;
+}
+
+static int walk_batch(Walk *walk, const char *paths, Py_ssize_t paths_length, int64_t *facts, int32_t *codes)
+{
+    const char *end = paths + paths_length;
+    for (int64_t file = 0; file < walk->file_count; file++) {
+        walk->facts = facts + file * FACTS;
+        walk->codes = codes + file;
+        const char *next = memchr(paths, 0, (size_t)(end - paths));
+        if (!next) return STOP;
+        walk_file(walk, paths);
+        if (walk->status == NO_MEMORY) return STOP;
+        paths = next + 1;
+    }
+    return 0;
+}
+
+static PyObject *walk_files(PyObject *module, PyObject *args)
+{
+    Py_buffer paths, wanted, stops;
+    Py_ssize_t count;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "y*ny*y*", &paths, &count, &wanted, &stops)) return NULL;
+    Walk walk;
+    memset(&walk, 0, sizeof walk);
+    Arena arena = {NULL, 0, 0};
+    int failed = 1;
+    PyObject *facts = NULL, *codes = NULL, *values = NULL;
+    walk.wanted = read_tags(&wanted, &walk.wanted_count);
+    walk.stops = read_tags(&stops, &walk.stop_count);
+    walk.data = walk.buffer = malloc(NEXT_READ_BYTES);
+    walk.distinct = calloc((size_t)walk.wanted_count + 1, sizeof(Distinct));
+    walk.arena = &arena;
+    walk.file_count = count;
+    if (count >= 0 && count <= paths.len) {
+        facts = PyBytes_FromStringAndSize(NULL, count * FACTS * (Py_ssize_t)sizeof(int64_t));
+        codes = PyBytes_FromStringAndSize(NULL, count * walk.wanted_count * (Py_ssize_t)sizeof(int32_t));
+    }
+    if (walk.wanted && walk.stops && walk.buffer && walk.distinct && facts && codes) {
+        char *fact_bytes = PyBytes_AsString(facts), *code_bytes = PyBytes_AsString(codes);
+        memset(fact_bytes, 0, (size_t)PyBytes_Size(facts));
+        memset(code_bytes, 0xFF, (size_t)PyBytes_Size(codes));
+        for (int i = 0; i < walk.wanted_count; i++) walk.distinct[i].last = -1;
+        Py_BEGIN_ALLOW_THREADS
+        failed = walk_batch(&walk, paths.buf, paths.len, (int64_t *)fact_bytes, (int32_t *)code_bytes);
+        Py_END_ALLOW_THREADS
+        if (!failed) values = list_values(walk.distinct, &arena, walk.wanted_count);
+    }
+    if (failed && !PyErr_Occurred()) PyErr_NoMemory();
+    for (int i = 0; walk.distinct && i < walk.wanted_count; i++) {
+        free(walk.distinct[i].values);
+        free(walk.distinct[i].slots);
+    }
+    free((void *)walk.wanted);
+    free((void *)walk.stops);
+    free(walk.buffer);
+    free(walk.distinct);
+    free(arena.bytes);
+    PyBuffer_Release(&paths);
+    PyBuffer_Release(&wanted);
+    PyBuffer_Release(&stops);
+    PyObject *result = values ? PyTuple_Pack(3, facts, codes, values) : NULL;
+    Py_XDECREF(facts);
+    Py_XDECREF(codes);
+    Py_XDECREF(values);
+    return result;
+}
+
+static PyObject *walk_elements(PyObject *module, PyObject *args)
+{
+    Py_buffer header;
+    int explicit;
+    int64_t facts[FACTS] = {0};
+    (void)module;
+    if (!PyArg_ParseTuple(args, "y*p", &header, &explicit)) return NULL;
+    Walk walk;
+    memset(&walk, 0, sizeof walk);
+    walk.fd = -1;
+    walk.size = walk.held = header.len;
+    walk.data = header.buf;
+    walk.facts = facts;
+    walk.listing = 1;
+    data_set(&walk, 0, explicit);
+    PyBuffer_Release(&header);
+    PyObject *listed = walk.status == NO_MEMORY ? PyErr_NoMemory() : PyList_New(walk.listed_count);
+    for (int64_t i = 0; listed && i < walk.listed_count; i++) {
+        const Element *e = &walk.listed[i];
+        int vr_length = e->vr[0] ? 2 : 0;
+        PyObject *entry = Py_BuildValue("(Is#LL)", e->tag, e->vr, (Py_ssize_t)vr_length, (long long)e->offset, (long long)e->length);
+        if (!entry) Py_CLEAR(listed);
+        else PyList_SetItem(listed, i, entry);
+    }
+    free(walk.listed);
+    return listed ? Py_BuildValue("(iN)", walk.status, listed) : NULL;
+}
+
+/* ------------------------------------------------------------------ plain numbers */
+
+static const double TENS[] = {1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11,
+                              1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+
+static int is_padding(char c) { return c == ' ' || c == '\0' || c == '\t' || c == '\r' || c == '\n'; }
+static int is_digit(char c) { return c >= '0' && c <= '9'; }
+
+/* Read [+-]digits[.digits][e[+-]digits] exactly; 0 where it is not that, or has more digits than are exact so. */
+static int parse_plain(const char *p, const char *end, double *number)
+{
+    uint64_t mantissa = 0;
+    int digits = 0, any = 0, places = 0, exponent = 0, negative = 0;
+    while (p < end && is_padding(*p)) p++;
+    while (end > p && is_padding(end[-1])) end--;
+    if (p < end && (*p == '+' || *p == '-')) negative = *p++ == '-';
+    for (int fraction = 0; p < end; p++) {
+        if (*p == '.' && !fraction) {
+            fraction = 1;
+        } else if (is_digit(*p)) {
+            any = 1;
+            places += fraction;
+            if (mantissa || *p != '0') digits++;
+            if (digits > 15 || places > 40) return 0;
+            mantissa = mantissa * 10 + (uint64_t)(*p - '0');
+        } else {
+            break;
+        }
+    }
+    if (!any) return 0;
+    if (p < end && (*p == 'e' || *p == 'E')) {
+        int down = 0;
+        if (++p < end && (*p == '+' || *p == '-')) down = *p++ == '-';
+        if (p == end || end - p > 3) return 0;
+        for (; p < end && is_digit(*p); p++) exponent = exponent * 10 + (*p - '0');
+        if (down) exponent = -exponent;
+    }
+    exponent -= places;
+    if (p != end || exponent > 22 || exponent < -22) return 0;
+    /* both operands are exact, so the one rounding is the right one (Clinger 1990) */
+    double value = exponent < 0 ? (double)mantissa / TENS[-exponent] : (double)mantissa * TENS[exponent];
+    *number = negative ? -value : value;
+    return 1;
+}
+
+static int is_binary_vr(const char *vr)
+{
+    switch (VR((uint8_t)vr[0], (uint8_t)vr[1])) {
+    case VR('U', 'S'): case VR('S', 'S'): case VR('U', 'L'): case VR('S', 'L'):
+    case VR('F', 'L'): case VR('F', 'D'): case VR('U', 'V'): case VR('S', 'V'):
+        return 1;
+    default:
+        return 0;
+    }
+}
+
+static int plain_decimals(const char *value, Py_ssize_t length, Py_ssize_t count, double *numbers)
+{
+    const char *p = value + 2, *end = value + length;
+    if (length < 2 || is_binary_vr(value)) return 0;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        if (p > end) return 0;
+        const char *next = memchr(p, '\\', (size_t)(end - p));
+        if (!next) next = end;
+        if (!parse_plain(p, next, &numbers[i])) return 0;
+        p = next + 1;
+    }
+    return 1;
+}
+
+static int plain_time(const char *value, Py_ssize_t length, Py_ssize_t count, double *numbers)
+{
+    const char *p = value + 2, *end = value + length;
+    if (length < 2 || count != 1) return 0;
+    while (p < end && is_padding(*p)) p++;
+    while (end > p && is_padding(end[-1])) end--;
+    if (end - p < 6 || (end - p > 6 && p[6] != '.')) return 0;
+    for (int i = 0; i < 6; i++)
+        if (!is_digit(p[i])) return 0;
+    for (const char *q = p + 7; q < end; q++)
+        if (!is_digit(*q)) return 0;
+    int hours = (p[0] - '0') * 10 + p[1] - '0', minutes = (p[2] - '0') * 10 + p[3] - '0';
+    double seconds;
+    if (hours > 23 || minutes > 59 || !parse_plain(p + 4, end, &seconds) || seconds >= 61) return 0;
+    numbers[0] = hours * 3600 + minutes * 60 + seconds;
+    return 1;
+}
+
+typedef int (*Parser)(const char *, Py_ssize_t, Py_ssize_t, double *);
+
+static PyObject *parse_all(PyObject *args, Parser parse)
+{
+    PyObject *values;
+    Py_ssize_t components;
+    if (!PyArg_ParseTuple(args, "On", &values, &components)) return NULL;
+    Py_ssize_t count = PyList_Size(values);
+    if (count < 0 || components < 1 || components > 64) {
+        if (!PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "1 to 64 components");
+        return NULL;
+    }
+    PyObject *numbers = PyBytes_FromStringAndSize(NULL, count * components * (Py_ssize_t)sizeof(double));
+    PyObject *plain = PyBytes_FromStringAndSize(NULL, count);
+    double *number = numbers ? (double *)(void *)PyBytes_AsString(numbers) : NULL;
+    char *flag = plain ? PyBytes_AsString(plain) : NULL;
+    for (Py_ssize_t i = 0; number && flag && i < count; i++, number += components) {
+        char *value;
+        Py_ssize_t length;
+        if (PyBytes_AsStringAndSize(PyList_GetItem(values, i), &value, &length)) {
+            Py_CLEAR(numbers);
+            break;
+        }
+        flag[i] = (char)parse(value, length, components, number);
+        for (Py_ssize_t c = 0; !flag[i] && c < components; c++) number[c] = NAN;
+    }
+    PyObject *result = numbers && plain ? PyTuple_Pack(2, numbers, plain) : NULL;
+    Py_XDECREF(numbers);
+    Py_XDECREF(plain);
+    return result;
+}
+
+static PyObject *parse_decimals(PyObject *module, PyObject *args)
+{
+    (void)module;
+    return parse_all(args, plain_decimals);
+}
+
+static PyObject *parse_times(PyObject *module, PyObject *args)
+{
+    (void)module;
+    return parse_all(args, plain_time);
+}
+
+static PyMethodDef METHODS[] = {
+    {"walk_files", walk_files, METH_VARARGS, "(paths, count, wanted, stops) -> (facts, codes, values)"},
+    {"walk_elements", walk_elements, METH_VARARGS, "(header, explicit) -> (status, elements)"},
+    {"parse_decimals", parse_decimals, METH_VARARGS, "(values, count) -> (numbers, plain)"},
+    {"parse_times", parse_times, METH_VARARGS, "(values, count) -> (numbers, plain)"},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef MODULE = {PyModuleDef_HEAD_INIT, "_walk", "The element walk of a batch of files.", 0, METHODS,
+                                    NULL, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit__walk(void)
+{
+    return PyModule_Create(&MODULE);
+}
