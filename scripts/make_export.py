@@ -499,7 +499,7 @@ def write_index(folder: Path, rows: int) -> Counter[str]:
             columns.append(pa.repeat(pa.scalar(constant.get(column.name), plain), rows).cast(kind))
     table = pa.Table.from_arrays(columns, schema=schema)
     folder.mkdir(parents=True, exist_ok=True)
-    save_index(Index(("synthetic",), table, frames_schema().empty_table()), folder)
+    save_index(Index(("synthetic",), table, frames_schema().empty_table()), str(folder))
     return Counter({"index rows": rows})
 
 

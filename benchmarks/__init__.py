@@ -1,0 +1,1 @@
+"""What fastdcm costs: suites for single stages, and whole programs beside each other."""
