@@ -295,6 +295,8 @@ class Axis:
     values: tuple[Any, ...]
     """(n,) values, or (n, z) nested tuples where they differ between positions; never NaN (None instead)."""
     inferred: bool = False
+    per_slice: bool = False
+    """``values`` are (n, z): they differ between positions."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
