@@ -1,1 +1,71 @@
-"""Hospital DICOM exports to chunked Zarr stores."""
+"""Hospital DICOM exports to chunked Zarr stores.
+
+``scan`` reads headers and tells what is there, ``convert`` writes a store, ``open`` gives its volumes. Importing this
+package loads nothing heavy: each function loads what it needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import fastdcm.scan  # noqa: F401 - bound before the function below takes the name: a later import leaves it alone
+
+if TYPE_CHECKING:
+    from fastdcm.load.volume import Store as Store
+    from fastdcm.load.volume import Volume as Volume
+    from fastdcm.load.volume import open as open
+    from fastdcm.model import Options as Options
+    from fastdcm.model import Resources as Resources
+    from fastdcm.model import Tolerances as Tolerances
+    from fastdcm.run.convert import convert as convert
+    from fastdcm.run.report import Report as Report
+    from fastdcm.run.survey import SeriesMap as SeriesMap
+
+_HOMES = {
+    "convert": "fastdcm.run.convert",
+    "open": "fastdcm.load.volume",
+    "Options": "fastdcm.model",
+    "Report": "fastdcm.run.report",
+    "Resources": "fastdcm.model",
+    "SeriesMap": "fastdcm.run.survey",
+    "Store": "fastdcm.load.volume",
+    "Tolerances": "fastdcm.model",
+    "Volume": "fastdcm.load.volume",
+}
+
+__all__ = [
+    "Options",
+    "Report",
+    "Resources",
+    "SeriesMap",
+    "Store",
+    "Tolerances",
+    "Volume",
+    "convert",
+    "open",
+    "scan",
+]
+
+
+def scan(sources: Any, **options: Any) -> SeriesMap:
+    """Read the headers of DICOM files, and tell what volumes they are; see ``fastdcm.run.survey.scan``."""
+    from fastdcm.run.survey import scan as scan_sources
+
+    return scan_sources(sources, **options)
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module when it is first used (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fastdcm' has no attribute {name!r}")
+    from importlib import import_module
+
+    found = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> Sequence[str]:
+    """List the public names, loaded or not."""
+    return __all__

@@ -55,7 +55,11 @@ class Ledger:
         claim = Claim(outcome, code, message)
         for file in files:
             known = self._claims.get(int(file))
-            if known is None or (_rank(claim), str(claim.code), message) < (_rank(known), str(known.code), known.message):
+            if known is None or (_rank(claim), str(claim.code), message) < (
+                _rank(known),
+                str(known.code),
+                known.message,
+            ):
                 self._claims[int(file)] = claim
 
     def remark(self, file: int, code: str, message: str) -> None:
@@ -74,7 +78,9 @@ class Ledger:
             return self._claims[file]
         if outcome is not None:
             return Claim(Outcome(outcome), Code(code) if code else None, message)
-        return Claim(Outcome.FAILED, Code.INTERNAL, "no stage decided about this file: a fault of fastdcm, please report")
+        return Claim(
+            Outcome.FAILED, Code.INTERNAL, "no stage decided about this file: a fault of fastdcm, please report"
+        )
 
     def _converted_claim(self, file: int) -> Claim:
         remarks = sorted(self._remarks.get(file, ()))

@@ -69,7 +69,7 @@ class Journal:
     bad: Mapping[str, tuple[FrameNote, ...]]
     """Frames that could not be decoded, by the digest of the plan that asked for them."""
     patients: Mapping[str, str]
-    """Patient keys given earlier, by Study Instance UID."""
+    """Patient keys given earlier, by the name of the study's folder."""
 
 
 @contextmanager
@@ -131,7 +131,7 @@ def append_bad(work: Path, digest: str, bad: Sequence[FrameNote]) -> None:
 
 
 def append_patients(work: Path, patients: Mapping[str, str]) -> None:
-    """Add patient keys by Study Instance UID: a key that was given stays."""
+    """Add patient keys by the name of the study's folder: a key that was given stays."""
     if patients:
         _append(work, [_dump({"patients": dict(patients)})])
 
@@ -220,7 +220,7 @@ def _from_tables(dest: Path) -> tuple[dict[str, Record], dict[str, str]]:
         digest = published_digest(dest / path)
         if digest is not None:
             volumes[path] = Record(path, digest, row, tuple(frames.get(path, ())))
-    return volumes, {row["study"]: row["patient"] for row in catalog if row["study"] and row["patient"]}
+    return volumes, {row["volume"].split("/")[0]: row["patient"] for row in catalog if row["patient"]}
 
 
 def _frames_by_volume(table: pa.Table) -> dict[str, list[StoredFrame]]:

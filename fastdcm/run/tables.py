@@ -16,9 +16,6 @@ from fastdcm.run.records import StoredFrame
 if TYPE_CHECKING:
     import pyarrow as pa
 
-PRIVATE_COLUMNS = ("description", "protocol", "study_date")
-"""Catalogue columns that only ``--metadata full`` keeps in a store (behaviour.md, Privacy)."""
-
 
 class VolumeFrames(NamedTuple):
     """The frames of one volume and where they come from."""
@@ -82,11 +79,6 @@ def frames_table(volumes: Iterable[VolumeFrames]) -> pa.Table:
     )
 
 
-def without_private(row: Json, metadata: str) -> Json:
-    """Return a catalogue row as a store may show it."""
-    return row if metadata == "full" else row | dict.fromkeys(PRIVATE_COLUMNS)
-
-
 def generation_of(tables: Mapping[str, pa.Table]) -> str:
     """Return the name of this content: equal tables have equal generations, and nothing need be written."""
     import pyarrow as pa
@@ -125,8 +117,8 @@ class _Hashing:
         self.close()
 
 
-def write_tables(dest: Path, tables: Mapping[str, pa.Table], report: Json, root: Json, generation: str) -> None:
-    """Write ``<name>.parquet``, ``report.json`` and, last, the root ``zarr.json``: complete or not at all, each.
+def write_tables(dest: Path, tables: Mapping[str, pa.Table], report: Json, root: bytes, generation: str) -> None:
+    """Write ``<name>.parquet``, ``report.json`` and, last, the root ``zarr.json``: each complete or not at all.
 
     Raises
     ------
@@ -141,9 +133,10 @@ def write_tables(dest: Path, tables: Mapping[str, pa.Table], report: Json, root:
         marked = table.replace_schema_metadata({**(table.schema.metadata or {}), b"generation": generation.encode()})
         pyarrow.parquet.write_table(marked, partial, compression="zstd")
         partials.append((partial, dest / f"{name}.parquet"))
-    for name, document in (("report.json", report), ("zarr.json", root)):
+    text = json.dumps(report, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+    for name, data in (("report.json", text.encode("utf-8", "replace")), ("zarr.json", root)):
         partial = dest / f".{name}.partial"
-        partial.write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        partial.write_bytes(data)
         partials.append((partial, dest / name))
     for partial, _ in partials:
         _sync(partial)
@@ -152,6 +145,15 @@ def write_tables(dest: Path, tables: Mapping[str, pa.Table], report: Json, root:
     _sync(dest)
     partials[-1][0].replace(partials[-1][1])
     _sync(dest)
+
+
+def is_written(dest: Path, tables: Mapping[str, pa.Table], root: bytes) -> bool:
+    """Tell whether the store holds these tables already: the root names their generation, and is written last."""
+    try:
+        same = (dest / "zarr.json").read_bytes() == root
+    except OSError:
+        return False
+    return same and all((dest / f"{name}.parquet").is_file() for name in tables) and (dest / "report.json").is_file()
 
 
 def _sync(path: Path) -> None:

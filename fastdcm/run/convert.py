@@ -1,0 +1,613 @@
+"""The main job: survey, plan, write, publish, account for every file."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from fastdcm.errors import Code, Outcome, UsageError
+from fastdcm.model import Index, Ints, Json, Options, Resources, Tolerances, VolumePlan
+from fastdcm.run.execute import Engine, fit_memory, start_engine
+from fastdcm.run.ledger import Claim, Ledger, count_outcomes
+from fastdcm.run.progress import Callback, Progress, silent
+from fastdcm.run.records import (
+    FrameNote,
+    Journal,
+    Record,
+    StoredFrame,
+    append_bad,
+    append_patients,
+    load_journal,
+    write_journal,
+)
+from fastdcm.run.report import Failure, Report
+from fastdcm.run.survey import Bad, SeriesEntry, SeriesMap, regroup, survey_on
+from fastdcm.run.tables import VolumeFrames, files_table, frames_table, generation_of, is_written, write_tables
+from fastdcm.run.target import Publisher, Target, check_target, hold_target
+from fastdcm.run.write import Built, Writer
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Source = str | os.PathLike[str]
+
+
+def convert(  # noqa: PLR0913 - one keyword an option of the command line
+    sources: Source | Sequence[Source],
+    dest: Source,
+    *,
+    where: str | None = None,
+    image_type: str | None = None,
+    no_localizers: bool = False,
+    no_derived: bool = False,
+    values: Literal["modality", "stored"] = "modality",
+    codec: str = "zstd",
+    chunks: tuple[int, ...] | None = None,
+    shard: int | None = None,
+    workers: int | None = None,
+    threads: int = 1,
+    memory: int | None = None,
+    scheduler: str = "local",
+    on_gap: Literal["irregular", "fill", "split", "fail"] = "irregular",
+    on_bad_frame: Literal["fail", "drop", "fill"] = "fail",
+    on_conflict: Literal["quarantine", "newest"] = "quarantine",
+    metadata: Literal["technical", "full", "none"] = "technical",
+    invert_monochrome1: bool = False,
+    overwrite: bool = False,
+    no_resume: bool = False,
+    dry_run: bool = False,
+    work: Source | None = None,
+    tolerances: Tolerances | None = None,
+    progress: Callback | None = None,
+) -> Report:
+    """Convert DICOM files into a store of volumes.
+
+    Parameters
+    ----------
+    sources : path or sequence of path
+        Files and folders; folders are walked.
+    dest : path
+        Of the store: absent, empty, or a store of an earlier run, which is brought up to date.
+    where : str, optional
+        SQL expression over the columns of the catalogue; volumes for which it is not true are left out.
+    image_type : str, optional
+        First components that the Image Type must have, ``ORIGINAL/PRIMARY``.
+    no_localizers, no_derived : bool
+        Leave out localizers; leave out derived images.
+    values : {"modality", "stored"}
+        Modality values (PS3.3 C.11.1), or stored integers with the transform in the metadata.
+    codec : str
+        ``zstd``, ``lz4``, ``none`` and others, with a level as in ``zstd:5``.
+    chunks : (z, y, x), optional
+        Lengths of a chunk.
+    shard : int, optional
+        Bytes of a shard before compression, 64 MiB by default.
+    workers, threads : int, optional
+        Workers, one a core by default, and threads of each. Resources change the time, never the bytes.
+    memory : int, optional
+        Bytes that all workers may use; 60 % of the machine or cgroup by default.
+    scheduler : str
+        ``local``, ``processes`` or ``tcp://HOST:PORT``.
+    on_gap : {"irregular", "fill", "split", "fail"}
+        What a missing slice means.
+    on_bad_frame : {"fail", "drop", "fill"}
+        What a frame that cannot be read means: its volume fails, or it counts as a missing slice.
+    on_conflict : {"quarantine", "newest"}
+        What one SOP Instance UID with two different images means.
+    metadata : {"technical", "full", "none"}
+        Which tags enter the store.
+    invert_monochrome1 : bool
+        Turn MONOCHROME1 over.
+    overwrite : bool
+        Convert everything again, and replace what is published.
+    no_resume : bool
+        As ``overwrite``, and forget which frames could not be decoded.
+    dry_run : bool
+        Return the plan in ``Report.plan``; write nothing.
+    work : path, optional
+        Working folder, on the file system of ``dest``; ``DEST.work`` by default.
+    tolerances : Tolerances, optional
+        When two numbers of the headers mean the same.
+    progress : callable, optional
+        Called with ``Progress``.
+
+    Returns
+    -------
+    Report
+        What became of every file; ``exit_code`` as the command has it.
+
+    Raises
+    ------
+    UsageError
+        The call cannot work: options, sources or ``dest``.
+    TargetError
+        The target failed; what was published before stays.
+    """
+    options = Options(
+        where=where,
+        image_type=image_type,
+        localizers=not no_localizers,
+        derived=not no_derived,
+        values=values,
+        codec=codec,
+        chunks=None if chunks is None else tuple(chunks),
+        shard_bytes=Options().shard_bytes if shard is None else shard,
+        on_gap=on_gap,
+        on_bad_frame=on_bad_frame,
+        on_conflict=on_conflict,
+        metadata=metadata,
+        invert_monochrome1=invert_monochrome1,
+        tolerances=tolerances or Tolerances(),
+    )
+    resources = Resources(workers=workers, threads=threads, memory_bytes=memory, scheduler=scheduler)
+    check_options(options, resources)
+    found = _source_list(sources)
+    target = check_target(dest, work)
+    run = Run(target, options, progress or silent, rebuild=overwrite or no_resume, forget=no_resume)
+    with start_engine(resources) as engine:
+        return dry(run, engine, found) if dry_run else run_conversion(run, engine, found)
+
+
+def check_options(options: Options, resources: Resources) -> None:
+    """Raise a UsageError for a value that no option has."""
+    allowed = {
+        "values": ("modality", "stored"),
+        "on_gap": ("irregular", "fill", "split", "fail"),
+        "on_bad_frame": ("fail", "drop", "fill"),
+        "on_conflict": ("quarantine", "newest"),
+        "metadata": ("technical", "full", "none"),
+    }
+    for name, known in allowed.items():
+        if getattr(options, name) not in known:
+            raise UsageError(f"{name} is {getattr(options, name)!r}, and must be one of {', '.join(known)}")
+    if options.chunks is not None and (len(options.chunks) != 3 or min(options.chunks) < 1):
+        raise UsageError("chunks are three lengths of at least 1: z, y, x")
+    for name, value in (("shard", options.shard_bytes), ("memory", resources.memory_bytes)):
+        if value is not None and value < 1:
+            raise UsageError(f"{name} is {value} bytes, and must be at least 1")
+    if (resources.workers is not None and resources.workers < 1) or resources.threads < 1:
+        raise UsageError("workers and threads must be at least 1")
+
+
+def _source_list(sources: Source | Sequence[Source]) -> list[str]:
+    return [os.fspath(one) for one in ([sources] if isinstance(sources, str | os.PathLike) else sources)]
+
+
+# ---------------------------------------------------------------------------- one run
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """What a run was asked to do."""
+
+    target: Target
+    options: Options
+    progress: Callback
+    rebuild: bool = False
+    forget: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class State:
+    """What a run knows while it works: the series as they are planned now, and what is published."""
+
+    map: SeriesMap
+    entries: list[SeriesEntry]
+    records: dict[str, Record]
+    """Published volumes by path, of earlier runs and of this one."""
+    bad: dict[str, tuple[FrameNote, ...]]
+    faults: dict[str, dict[int, FrameNote]] = field(default_factory=dict)
+    """Volumes that cannot be published: by path, the files to blame."""
+    written: set[str] = field(default_factory=set)
+    bytes_read: int = 0
+    bytes_written: int = 0
+    bytes_done: int = 0
+    checks_failed: int = 0
+
+    def plans(self) -> list[VolumePlan]:
+        """Return the plans of all series as they are now."""
+        return [plan for entry in self.entries for plan in entry.plans]
+
+    def is_published(self, plan: VolumePlan) -> bool:
+        """Tell whether the store holds just this volume."""
+        record = self.records.get(plan.path)
+        return record is not None and record.digest == plan.digest
+
+
+def dry(run: Run, engine: Engine, sources: Sequence[str]) -> Report:
+    """Plan without writing anything."""
+    from fastdcm.series.plan import plan_document
+
+    started = time.monotonic()
+    journal = _known(run)
+    found = survey_on(
+        engine, sources, run.options, ask=True, journal=journal, ignore=_own_folders(run), progress=run.progress
+    )
+    state = State(found, list(found.series), dict(journal.volumes), {})
+    _withhold_bad(state, run.options)
+    wanted = [plan for plan in state.plans() if plan.path not in found.left_out and plan.path not in state.faults]
+    claims = _settle(state, {plan.path for plan in wanted})
+    report = _report(run, state, claims, started, found.warnings)
+    return replace(report, plan=plan_document(wanted, _refusals(state, claims)))
+
+
+def run_conversion(run: Run, engine: Engine, sources: Sequence[str]) -> Report:
+    """Convert: the pipeline from files to a report."""
+    started = time.monotonic()
+    with hold_target(run.target):
+        journal = _known(run)
+        found = survey_on(
+            engine, sources, run.options, ask=True, journal=journal, ignore=_own_folders(run), progress=run.progress
+        )
+        append_patients(run.target.work, {plan.path.split("/")[0]: plan.patient for plan in found.plans})
+        state = State(found, list(found.series), dict(journal.volumes), dict(journal.bad))
+        _withhold_bad(state, run.options)
+        engine, note = _fit(engine, state)
+        _write_all(run, engine, state)
+        _remove_superseded(run, state)
+        run.progress(Progress("tables", found.index.instances.num_rows))
+        claims = _settle(state, {plan.path for plan in state.plans() if state.is_published(plan)})
+        warnings = (*found.warnings, *([note] if note else []))
+        report = _report(run, state, claims, started, warnings)
+        _write_tables(run, engine, state, claims, report)
+        _keep_journal(run, state, journal)
+    return report
+
+
+def _known(run: Run) -> Journal:
+    journal = load_journal(run.target.dest, run.target.work)
+    return replace(journal, bad={}) if run.forget else journal
+
+
+def _own_folders(run: Run) -> tuple[Path, Path]:
+    return run.target.dest, run.target.work
+
+
+def _fit(engine: Engine, state: State) -> tuple[Engine, str | None]:
+    """Lower the workers where the largest piece of work would not fit the memory."""
+    from fastdcm.series.layout import task_regions
+
+    largest = 1
+    for plan in state.plans():
+        region = next(iter(task_regions(plan.array)), ())
+        cells = [stop - start for start, stop in region]
+        largest = max(largest, int(np.prod(cells, dtype=np.int64)) * np.dtype(plan.array.dtype).itemsize)
+    return fit_memory(engine, largest)
+
+
+# ---------------------------------------------------------------------------- write
+
+
+def _withhold_bad(state: State, options: Options) -> None:
+    """Do not begin volumes that hold an image which the header shows to be unusable."""
+    if options.on_bad_frame != "fail":
+        return
+    for entry in state.entries:
+        blame = {int(entry.frames.instance[row]): note for row, note in entry.bad.items()}
+        for plan in entry.plans if blame else ():
+            culprits = {file: blame[file] for file in np.unique(plan.frames.instance).tolist() if file in blame}
+            if culprits:
+                state.faults[plan.path] = culprits
+
+
+def _write_all(run: Run, engine: Engine, state: State) -> None:
+    """Write what is new or changed; with ``drop`` or ``fill`` plan the series with bad frames anew until all is well."""
+    publisher = Publisher(run.target)
+    done: set[str] = set()
+    while True:
+        todo = [plan for plan in state.plans() if _is_wanted(run, state, plan, done)]
+        if not todo:
+            return
+        done |= {plan.digest for plan in todo}
+        for entry, bad in _write_round(run, engine, state, todo, publisher).items():
+            state.entries[entry] = regroup(state.entries[entry], bad, run.options, state.map, state.records)
+
+
+def _is_wanted(run: Run, state: State, plan: VolumePlan, done: set[str]) -> bool:
+    if plan.path in state.faults or plan.path in state.map.left_out or plan.digest in done:
+        return False
+    return run.rebuild or not state.is_published(plan)
+
+
+def _write_round(
+    run: Run, engine: Engine, state: State, todo: Sequence[VolumePlan], publisher: Publisher
+) -> dict[int, Bad]:
+    """Write plans; return the bad rows of each series that must be planned anew."""
+    from fastdcm.series.plan import array_bytes
+
+    total = sum(array_bytes(plan.array) for plan in todo)
+    volumes = finished = 0
+    again: dict[int, dict[int, FrameNote]] = {}
+
+    def tell(size: int = 0) -> None:
+        nonlocal finished
+        finished += size
+        run.progress(Progress("convert", 0, volumes, len(todo), finished, total))
+
+    series = {plan.path: number for number, entry in enumerate(state.entries) for plan in entry.plans}
+    try:
+        for built in Writer(engine, state.map.index, run.options, run.target.partials).write(todo, tell):
+            volumes += 1
+            state.bytes_read += built.result.bytes_read
+            if built.result.ready:
+                state.bytes_written += built.result.bytes_written
+                _publish(run, state, built, publisher)
+            else:
+                number = series[built.plan.path]
+                again.setdefault(number, {}).update(_blame(run, state, built, state.entries[number]))
+            tell()
+    finally:
+        publisher.flush()  # also after Ctrl-C: what is complete stays
+    return {number: bad for number, bad in again.items() if bad}
+
+
+def _publish(run: Run, state: State, built: Built, publisher: Publisher) -> None:
+    from fastdcm.series.catalog import catalog_row, redact
+
+    row = redact(catalog_row(built.plan, state.map.index), run.options.metadata)
+    cells = built.plan.volume.cells.ravel().tolist()
+    notes = tuple(_note(built.plan, cells[cell], code, text) for cell, code, text in built.result.notes)
+    record = Record(built.plan.path, built.plan.digest, row, stored_frames(built.plan), notes)
+    publisher.add(record, built.partial, built.result.bytes_written)
+    state.records[record.path] = record
+    state.written.add(record.path)
+
+
+def _note(plan: VolumePlan, row: int, code: Code, message: str) -> FrameNote:
+    frames = plan.frames
+    uid = frames.texts["sop_instance_uid"][row]
+    return FrameNote(uid, int(frames.frame[row]), int(frames.tile[row]), str(code), message)
+
+
+def _blame(run: Run, state: State, built: Built, entry: SeriesEntry) -> Bad:
+    """Note who is to blame for a volume that failed; return the rows to leave out, where the policy is to go on."""
+    plan, result = built.plan, built.result
+    if result.failed_check is not None:
+        state.checks_failed += 1
+        note = FrameNote(None, 0, -1, Code.INCOMPLETE, result.failed_check)
+        state.faults[plan.path] = dict.fromkeys(np.unique(plan.frames.instance).tolist(), note)
+        return {}
+    cells = plan.volume.cells.ravel().tolist()
+    found = [(cells[fault.cell], fault) for fault in result.faults]
+    if any(fault.code is Code.INTERNAL for _, fault in found):
+        note = FrameNote(None, 0, -1, Code.INTERNAL, found[0][1].message)
+        state.faults[plan.path] = dict.fromkeys(np.unique(plan.frames.instance).tolist(), note)
+        return {}
+    notes = {row: _note(plan, row, fault.code, fault.message) for row, fault in found}
+    if run.options.on_bad_frame == "fail":
+        state.faults[plan.path] = {int(plan.frames.instance[row]): note for row, note in sorted(notes.items())}
+        return {}
+    append_bad(run.target.work, plan.digest, list(notes.values()))
+    state.bad[plan.digest] = tuple(notes.values())
+    place = (entry.frames.instance.tolist(), entry.frames.frame.tolist(), entry.frames.tile.tolist())
+    rows = {key: row for row, key in enumerate(zip(*place, strict=True))}
+    mine = (plan.frames.instance.tolist(), plan.frames.frame.tolist(), plan.frames.tile.tolist())
+    return {rows[mine[0][row], mine[1][row], mine[2][row]]: note for row, note in notes.items()}
+
+
+def stored_frames(plan: VolumePlan) -> tuple[StoredFrame, ...]:
+    """Return the frames of a volume with their places, in the order of t, c and z."""
+    frames, cells = plan.frames, plan.volume.cells
+    uids = frames.texts["sop_instance_uid"]
+    found = []
+    for t, c, z in np.argwhere(cells >= 0).tolist():
+        row = int(cells[t, c, z])
+        tile = int(frames.tile[row])
+        channel = None if plan.rule.channels > 1 else c
+        found.append(StoredFrame(t, channel, z, uids[row], int(frames.frame[row]), None if tile < 0 else tile))
+    return tuple(found)
+
+
+def _stored_files(plan: VolumePlan) -> Ints:
+    """Return the file number of each stored frame, in the order of ``stored_frames``."""
+    cells = plan.volume.cells
+    return plan.frames.instance[cells[cells >= 0]]
+
+
+def _remove_superseded(run: Run, state: State) -> None:
+    """Take volumes out whose frames are in other volumes now: the series was divided otherwise before."""
+    publisher = Publisher(run.target)
+    planned = {plan.path for plan in state.plans()}
+    held: dict[str, set[tuple[str | None, int]]] = {}
+    for plan in state.plans():
+        if state.is_published(plan):
+            keys = {(frame.sop_instance_uid, frame.frame) for frame in stored_frames(plan)}
+            held.setdefault(plan.path.rpartition("/")[0], set()).update(keys)
+    for path, record in list(state.records.items()):
+        others = held.get(path.rpartition("/")[0])
+        if path in planned or not others:
+            continue
+        if any((frame.sop_instance_uid, frame.frame) in others for frame in record.frames):
+            publisher.remove(path)
+            del state.records[path]
+
+
+# ---------------------------------------------------------------------------- account
+
+
+def _settle(state: State, converted: set[str]) -> list[Claim]:
+    """Give every file its one outcome; ``converted`` are the paths of volumes that are (or would be) in the store."""
+    ledger = Ledger(state.map.index.instances.num_rows)
+    for entry in state.entries:
+        _claim_frames(ledger, entry)
+        for plan in entry.plans:
+            _claim_volume(ledger, state, plan, plan.path in converted)
+    return ledger.settle(state.map.index)
+
+
+def _claim_frames(ledger: Ledger, entry: SeriesEntry) -> None:
+    """Claim what grouping decided, and what cannot be read."""
+    frames = entry.frames
+    for decided in entry.grouping.decided:
+        ledger.claim([int(frames.instance[decided.row])], decided.outcome, decided.code, decided.message)
+    for row, note in entry.bad.items():
+        ledger.claim([int(frames.instance[row])], Outcome.FAILED, Code(note.code), _frame_text(frames, row, note))
+
+
+def _frame_text(frames: object, row: int, note: FrameNote) -> str:
+    many = frames.numbers["n_frames"][row] > 1  # type: ignore[attr-defined]
+    return f"frame {note.frame}: {note.message}" if many and note.code != Code.TRUNCATED else note.message
+
+
+def _claim_volume(ledger: Ledger, state: State, plan: VolumePlan, converted: bool) -> None:
+    files = np.unique(plan.frames.instance)
+    if converted:
+        ledger.converted(files)
+        _remark(ledger, state, plan)
+    elif plan.path in state.map.left_out:
+        reason = state.map.left_out[plan.path]
+        ledger.claim(files, Outcome.FILTERED, reason.code, reason.message)
+    else:
+        culprits = state.faults.get(plan.path, {})
+        for file, note in culprits.items():
+            ledger.claim([file], Outcome.FAILED, Code(note.code), note.message)
+        siblings = [file for file in files.tolist() if file not in culprits]
+        text = (
+            f"{len(culprits)} of {len(files)} files of its volume cannot be used; --on-bad-frame drop leaves them out"
+        )
+        ledger.claim(siblings, Outcome.FAILED, Code.SIBLING_FAILED, text)
+
+
+def _remark(ledger: Ledger, state: State, plan: VolumePlan) -> None:
+    record = state.records.get(plan.path)
+    if record is None or not record.notes:
+        return
+    uids = plan.frames.texts["sop_instance_uid"].tolist()
+    files = dict(zip(uids, plan.frames.instance.tolist(), strict=True))
+    for note in record.notes:
+        if note.sop_instance_uid in files:
+            ledger.remark(files[note.sop_instance_uid], note.code, note.message)
+
+
+def _refusals(state: State, claims: Sequence[Claim]) -> list[Json]:
+    """Return what a run would not convert, by series and code, without any path."""
+    series = state.map.index.instances["series_uid"].to_pylist()
+    found: dict[tuple[str, str], Json] = {}
+    for uid, claim in zip(series, claims, strict=True):
+        if claim.outcome in (Outcome.FAILED, Outcome.CONFLICT):
+            key = (uid or "", str(claim.code))
+            row = found.setdefault(key, {"series": uid, "code": str(claim.code), "message": claim.message, "files": 0})
+            row["files"] += 1
+    return [found[key] for key in sorted(found)]
+
+
+def _report(run: Run, state: State, claims: Sequence[Claim], started: float, warnings: Sequence[str]) -> Report:
+    outcomes, codes = count_outcomes(claims)
+    plans = state.plans()
+    planned = {plan.path for plan in plans}
+    published = [plan.path for plan in plans if state.is_published(plan)]
+    unpublished = [plan.path for plan in plans if not state.is_published(plan)]
+    volumes = {
+        "written": len(state.written & set(state.records)),
+        "unchanged": sum(path not in state.written for path in published),
+        "failed": sum(path in state.faults for path in unpublished),
+        "filtered": sum(path in state.map.left_out and path not in state.faults for path in unpublished),
+        "kept": sum(path not in planned for path in state.records),
+    }
+    return Report(
+        files=len(claims),
+        outcomes=outcomes,
+        codes=codes,
+        volumes=volumes,
+        bytes_read=state.bytes_read,
+        bytes_written=state.bytes_written,
+        seconds=time.monotonic() - started,
+        warnings=tuple(warnings),
+        failures=tuple(_failures(state.map.index, claims)),
+        checks_failed=state.checks_failed,
+    )
+
+
+def _failures(index: Index, claims: Sequence[Claim]) -> list[Failure]:
+    rows = [row for row, claim in enumerate(claims) if claim.outcome in (Outcome.FAILED, Outcome.CONFLICT)]
+    files = index.instances.select(["source", "path"]).take(rows).to_pylist() if rows else []
+    return [
+        Failure(
+            os.path.join(_root(index.sources[file["source"]]), file["path"]),
+            claims[row].outcome,
+            claims[row].code or Code.INTERNAL,
+            claims[row].message or "",
+        )
+        for row, file in zip(rows, files, strict=True)
+    ]
+
+
+def _root(source: str) -> str:
+    from fastdcm.scan.find import source_root
+
+    return source_root(source)
+
+
+# ---------------------------------------------------------------------------- tables
+
+
+def _write_tables(run: Run, engine: Engine, state: State, claims: Sequence[Claim], report: Report) -> None:
+    from fastdcm.series.catalog import catalog_table
+    from fastdcm.store.commit import writing
+    from fastdcm.store.metadata import root_document
+
+    plans = {plan.path: plan for plan in state.plans() if state.is_published(plan)}
+    records = [state.records[path] for path in sorted(state.records, key=_natural)]
+    frames = [
+        VolumeFrames(r.path, r.frames, _stored_files(plans[r.path]) if r.path in plans else None) for r in records
+    ]
+    tables: Mapping[str, pa.Table] = {
+        "catalog": catalog_table([record.row for record in records]),
+        "files": files_table(state.map.index, claims),
+        "frames": frames_table(frames),
+    }
+    generation = generation_of(tables)
+    root = root_document(generation, run.options.metadata)
+    if is_written(run.target.dest, tables, root):
+        return
+    document = _report_document(run, engine, report, generation)
+    with writing("the tables"):
+        write_tables(run.target.dest, tables, document, root, generation)
+
+
+def _natural(path: str) -> tuple[str, int]:
+    series, _, name = path.rpartition("/")
+    return series, int(name.partition(".")[0])
+
+
+def _report_document(run: Run, engine: Engine, report: Report, generation: str) -> Json:
+    """Return report.json: no source is named."""
+    options = asdict(run.options)
+    return {
+        "generation": generation,
+        "totals": {"files": report.files, "outcomes": report.outcomes, "codes": report.codes},
+        "volumes": report.volumes,
+        "bytes": {"read": report.bytes_read, "written": report.bytes_written},
+        "options": {name: value for name, value in options.items() if name != "tolerances"},
+        "tolerances": options["tolerances"],
+        "versions": versions(),
+        "timings": {"seconds": round(report.seconds, 3)},
+        "resources": {"scheduler": engine.scheduler.partition(":")[0], "workers": engine.workers},
+        "warnings": report.warnings,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what decides values and bytes."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version()}
+    for name in ("fastdcm", "numpy", "pyarrow", "pydicom", "imagecodecs", "numcodecs"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _keep_journal(run: Run, state: State, before: Journal) -> None:
+    """Write the journal anew where it grew: only what counts."""
+    patients = {**before.patients, **{plan.path.split("/")[0]: plan.patient for plan in state.plans()}}
+    write_journal(run.target.work, Journal(state.records, state.bad, patients))

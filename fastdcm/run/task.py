@@ -1,0 +1,194 @@
+"""What runs on a worker: decode, encode, write. A unit is fat, plain and picklable, and may run twice.
+
+Small volumes travel whole, many in a unit, and are finished where they are written; a large one travels shard by shard,
+and its last unit makes the documents.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastdcm.errors import CheckError, Code
+from fastdcm.model import FrameFault, ShardResult, ShardTask, VolumePlan
+
+if TYPE_CHECKING:
+    from fastdcm.scan.tags import TagTable
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WholeVolume:
+    """A volume with all of its tasks."""
+
+    plan: VolumePlan
+    partial: str
+    """Folder in which it is built."""
+    tasks: tuple[ShardTask, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WrittenVolume:
+    """A volume whose shards are written, by other units, and whose documents are not."""
+
+    plan: VolumePlan
+    partial: str
+    results: tuple[ShardResult, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VolumeResult:
+    """What became of a volume: ready to be published if there are no faults, no overflow and no failed check."""
+
+    path: str
+    bytes_read: int
+    bytes_written: int
+    faults: tuple[FrameFault, ...]
+    """``cell`` is the place in ``plan.volume.cells.ravel()``."""
+    notes: tuple[tuple[int, Code, str], ...]
+    overflow: bool
+    failed_check: str | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the volume may be published."""
+        return not (self.faults or self.overflow or self.failed_check)
+
+
+Unit = tuple[WholeVolume, ...] | ShardTask | WrittenVolume
+UnitResult = tuple[VolumeResult, ...] | ShardResult
+
+
+def run_unit(unit: Unit) -> UnitResult:
+    """Do one unit of work.
+
+    Parameters
+    ----------
+    unit : tuple of WholeVolume, ShardTask or WrittenVolume
+        What to write.
+
+    Returns
+    -------
+    tuple of VolumeResult, or ShardResult
+        Faults of the input are values in it.
+
+    Raises
+    ------
+    TargetError
+        The target cannot be written.
+    """
+    if isinstance(unit, ShardTask):
+        return write_shard(unit)
+    if isinstance(unit, WrittenVolume):
+        return (finish_volume(unit),)
+    return tuple(
+        finish_volume(WrittenVolume(whole.plan, whole.partial, tuple(write_shard(task) for task in whole.tasks)))
+        for whole in unit
+    )
+
+
+def write_shard(task: ShardTask) -> ShardResult:
+    """Decode the frames of a region into one block, and write its shards; nothing is written where a frame is bad."""
+    from fastdcm.pixels.read import hash_cell, read_cells
+    from fastdcm.store.shard import write_region
+
+    cells, block = _allocate(task)
+    read = read_cells(task.sources, task.rule, task.region[-2], cells)
+    result = ShardResult(task.volume, task.region, 0, read.bytes_read, (), read.faults, read.overflow, read.notes, None)
+    if read.faults or read.overflow:
+        return result
+    written = write_region(task.target, task.array, task.region, block)
+    hashes = tuple("" if source is None else hash_cell(cell) for source, cell in zip(task.sources, cells, strict=True))
+    return replace(result, bytes_written=written, hashes=hashes, tags=_tags(task, read.headers))
+
+
+def _tags(task: ShardTask, headers: Sequence[bytes | None]) -> TagTable:
+    """Return the tags of the cells; a file's header is read once, however many of its frames are here."""
+    from fastdcm.scan.tags import SliceTags, slice_tags, tag_table
+
+    seen: dict[int, SliceTags] = {}
+    cells: list[SliceTags | None] = []
+    for source, header in zip(task.sources, headers, strict=True):
+        if source is None or header is None:
+            cells.append(None)
+            continue
+        if id(header) not in seen:
+            seen[id(header)] = slice_tags(header, source.format.transfer_syntax, task.metadata)
+        cells.append(seen[id(header)])
+    return tag_table(cells, task.metadata)
+
+
+def _allocate(task: ShardTask) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return one block of memory twice: by cell, (cells, [channels,] y, x), and in the shape of the region."""
+    shape = [stop - start for start, stop in task.region]
+    plane, channels = shape[-2:], task.rule.channels
+    dtype = np.dtype(task.array.dtype).newbyteorder("<")
+    if channels == 1:
+        block = np.empty(shape, dtype)
+        return block.reshape(-1, *plane), block
+    length = dict(zip(task.array.axes, shape, strict=True))
+    cells = np.empty((length.get("t", 1), length["z"], channels, *plane), dtype)
+    return cells.reshape(-1, channels, *plane), np.moveaxis(cells, 2, 1).reshape(shape)
+
+
+def finish_volume(written: WrittenVolume) -> VolumeResult:
+    """Put the results of a volume's tasks together; if all is well write its documents and check that it is whole."""
+    results = sorted(written.results, key=lambda result: result.region)
+    starts = np.cumsum([0, *(_cell_count(written.plan, result) for result in results)]).tolist()
+    faults = tuple(
+        FrameFault(start + fault.cell, fault.code, fault.message)
+        for start, result in zip(starts, results, strict=False)
+        for fault in result.faults
+    )
+    notes = tuple(
+        (start + cell, code, message)
+        for start, result in zip(starts, results, strict=False)
+        for cell, code, message in result.notes
+    )
+    found = VolumeResult(
+        path=written.plan.path,
+        bytes_read=sum(result.bytes_read for result in results),
+        bytes_written=sum(result.bytes_written for result in results),
+        faults=faults,
+        notes=notes,
+        overflow=any(result.overflow for result in results),
+    )
+    return _write_documents(written, results, found) if found.ready else found
+
+
+def _cell_count(plan: VolumePlan, result: ShardResult) -> int:
+    from fastdcm.series.plan import cell_slices
+
+    shape = plan.volume.cells.shape
+    slices = cell_slices(plan, result.region)
+    return math.prod(len(range(*part.indices(n))) for part, n in zip(slices, shape, strict=True))
+
+
+def _write_documents(written: WrittenVolume, results: Sequence[ShardResult], found: VolumeResult) -> VolumeResult:
+    from fastdcm.scan.tags import merge, to_json
+    from fastdcm.store.commit import check_complete, write_documents
+    from fastdcm.store.metadata import VolumeFacts, volume_documents
+
+    tags, varying = to_json(merge(result.tags for result in results))
+    facts = VolumeFacts(
+        hashes=[text or None for result in results for text in result.hashes],
+        tags=tags,
+        slice_tags=varying,
+        notes=[(cell, str(code), message) for cell, code, message in found.notes],
+    )
+    size = write_documents(written.partial, volume_documents(written.plan, facts))
+    try:
+        check_complete(f"{written.partial}/0/image", written.plan.array)
+    except CheckError as error:
+        return replace(found, failed_check=str(error))
+    return replace(found, bytes_written=found.bytes_written + size)
+
+
+def remove_partial(folder: str) -> None:
+    """Remove what is left of an unfinished volume."""
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,192 @@
+"""Plans to finished partials: cut into units, run them, bring their results together volume by volume."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from fastdcm.errors import Code, TargetError
+from fastdcm.model import FrameFault, Index, Options, ShardResult, ShardTask, VolumePlan
+from fastdcm.run.execute import Engine, map_tasks
+from fastdcm.run.task import Unit, UnitResult, VolumeResult, WholeVolume, WrittenVolume, remove_partial, run_unit
+
+UNIT_BYTES = 32 * 2**20
+UNIT_VOLUMES = 64
+"""Small volumes of one unit: together about 0.1 s of work, and no more memory than a shard."""
+
+
+class Built(NamedTuple):
+    """A volume for which all work is done, well or not."""
+
+    plan: VolumePlan
+    """As written: in the fallback type where that was needed."""
+    partial: Path
+    result: VolumeResult
+
+
+@dataclass(slots=True)
+class _Open:
+    """A large volume of which some shards are still to come."""
+
+    plan: VolumePlan
+    waiting: int
+    results: list[ShardResult] = field(default_factory=list)
+
+
+class Writer:
+    """The volumes in work. One object a run: it holds what is between a plan and its result, nothing else."""
+
+    def __init__(self, engine: Engine, index: Index, options: Options, partials: Path) -> None:
+        self._engine, self._index, self._options, self._partials = engine, index, options, partials
+        self._open: dict[str, _Open] = {}
+        self._plans: dict[str, VolumePlan] = {}
+        self._again: deque[VolumePlan] = deque()
+        self._units: deque[Unit] = deque()
+        self._names: dict[str, str] = {}
+
+    def write(self, plans: Iterable[VolumePlan], done: Callable[[int], None]) -> Iterator[Built]:
+        """Write volumes aside, and yield each when nothing more can be done for it.
+
+        Parameters
+        ----------
+        plans : iterable of VolumePlan
+            Taken as room appears.
+        done : callable
+            Told the uncompressed bytes of each finished piece.
+
+        Yields
+        ------
+        Built
+            In the order in which they finish.
+
+        Raises
+        ------
+        TargetError
+            The target cannot be written.
+        """
+        stream = self._cut(plans)
+        while True:
+            for unit, result in map_tasks(run_unit, self._following(stream), self._engine):
+                done(unit_bytes(unit))
+                yield from self._take(unit, result)
+            if not self._units and not self._again:
+                return
+            stream = iter(())
+
+    def _following(self, stream: Iterator[Unit]) -> Iterator[Unit]:
+        """Follow-up work first, so that volumes that were begun are finished."""
+        while True:
+            if self._units:
+                yield self._units.popleft()
+            elif self._again:
+                self._units.extend(self._cut([self._again.popleft()]))
+            elif (unit := next(stream, None)) is not None:
+                yield unit
+            else:
+                return
+
+    # ------------------------------------------------------------------ plans to units
+
+    def _cut(self, plans: Iterable[VolumePlan]) -> Iterator[Unit]:
+        """Put small volumes together, and take large ones apart."""
+        from fastdcm.series.layout import task_regions
+        from fastdcm.series.plan import array_bytes, shard_tasks
+
+        small: list[WholeVolume] = []
+        size = 0
+        for plan in plans:
+            self._plans[plan.path] = plan
+            tasks = tuple(shard_tasks(plan, self._index, str(self._partial(plan.path))))
+            if len(tasks) > 1:
+                self._open[plan.path] = _Open(plan, sum(1 for _ in task_regions(plan.array)))
+                yield from tasks
+                continue
+            if small and (size + array_bytes(plan.array) > UNIT_BYTES or len(small) == UNIT_VOLUMES):
+                yield tuple(small)
+                small, size = [], 0
+            small.append(WholeVolume(plan, str(self._partial(plan.path)), tasks))
+            size += array_bytes(plan.array)
+        if small:
+            yield tuple(small)
+
+    def _partial(self, path: str) -> Path:
+        name = self._names.setdefault(path, str(len(self._names)))
+        return self._partials / name
+
+    # ------------------------------------------------------------------ results to volumes
+
+    def _take(self, unit: Unit, result: UnitResult | Exception) -> Iterator[Built]:
+        if isinstance(result, TargetError):
+            raise result
+        if isinstance(result, Exception):
+            yield from self._crashed(unit, result)
+        elif isinstance(result, ShardResult):
+            self._shard_done(result)
+        else:
+            for one in result:
+                yield from self._volume_done(one)
+
+    def _shard_done(self, result: ShardResult) -> None:
+        volume = self._open.get(result.volume)
+        if volume is None:
+            return  # a sibling crashed
+        volume.results.append(result)
+        volume.waiting -= 1
+        if not volume.waiting:
+            del self._open[result.volume]
+            partial = str(self._partial(result.volume))
+            self._units.append(WrittenVolume(volume.plan, partial, tuple(volume.results)))
+
+    def _volume_done(self, result: VolumeResult) -> Iterator[Built]:
+        plan = self._plans[result.path]
+        if result.overflow and not result.faults and plan.rule.dtype_fallback is not None:
+            self._write_in_fallback(plan)
+            return
+        if result.overflow and not result.faults:
+            fault = FrameFault(
+                0, Code.INTERNAL, f"a value does not fit {plan.rule.dtype}, and no other type was planned"
+            )
+            result = replace(result, faults=(fault,))
+        if not result.ready:
+            remove_partial(str(self._partial(result.path)))
+        yield Built(self._plans.pop(result.path), self._partial(result.path), result)
+
+    def _write_in_fallback(self, plan: VolumePlan) -> None:
+        from fastdcm.series.plan import in_fallback
+
+        remove_partial(str(self._partial(plan.path)))
+        del self._names[plan.path]  # a lost worker may still be writing the other type
+        self._names[plan.path] = f"{len(self._names)}-{plan.rule.dtype_fallback}"
+        self._again.append(in_fallback(plan, self._options))
+
+    def _crashed(self, unit: Unit, error: Exception) -> Iterator[Built]:
+        """Run the volumes of a unit one by one, so that only the one to blame is lost."""
+        if isinstance(unit, tuple) and len(unit) > 1:
+            self._units.extend((whole,) for whole in unit)
+            return
+        path = (
+            unit[0].plan.path if isinstance(unit, tuple) else unit.plan.path if isinstance(unit, WrittenVolume) else ""
+        )
+        path = unit.volume if isinstance(unit, ShardTask) else path
+        self._open.pop(path, None)
+        if path in self._plans:
+            message = f"{type(error).__name__} in fastdcm itself, please report: {str(error)[:200]}"
+            fault = FrameFault(0, Code.INTERNAL, message)
+            yield Built(self._plans.pop(path), self._partial(path), VolumeResult(path, 0, 0, (fault,), (), False))
+
+
+def unit_bytes(unit: Unit) -> int:
+    """Return the uncompressed bytes that a unit writes."""
+    from math import prod
+
+    import numpy as np
+
+    if isinstance(unit, WrittenVolume):
+        return 0
+    tasks = [unit] if isinstance(unit, ShardTask) else [task for whole in unit for task in whole.tasks]
+    return sum(
+        prod(stop - start for start, stop in task.region) * np.dtype(task.array.dtype).itemsize for task in tasks
+    )
