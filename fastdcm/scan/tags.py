@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Literal
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from fastdcm.errors import SourceError
-from fastdcm.model import Json
+from fastdcm.model import FrameSource, Json
 from fastdcm.scan import rules, tag_json
 from fastdcm.scan.allow import DATE_TIMES, PHILIPS, PHILIPS_CREATOR, PHILIPS_CREATOR_TAG, TECHNICAL
 from fastdcm.scan.tag_json import Context, Value
@@ -62,20 +65,95 @@ def slice_tags(header: bytes, transfer_syntax: str, policy: Policy) -> SliceTags
     """
     if policy == "none":
         return {}
+    layout = _walk(header, transfer_syntax, policy)
+    if layout is None:
+        return {}
+    return _checked(dict(layout.tags)) if policy == "technical" else dict(layout.tags)
+
+
+class _Layout(NamedTuple):
+    """Where the elements of a header are; headers of one series often share it, so they need no walk of their own."""
+
+    header: npt.NDArray[np.uint8]
+    start: int
+    """Of the data set; what is before it is not compared."""
+    structure: npt.NDArray[np.bool_]
+    """(bytes,) False where a value of defined length is: what may differ."""
+    offsets: npt.NDArray[np.int64]
+    """(n,) of the values in ``tags``, ascending."""
+    tags: SliceTags
+
+
+def _walk(header: bytes, transfer_syntax: str, policy: Policy) -> _Layout | None:
+    """Walk a header; None where it cannot be read."""
     start = _data_set_start(header)
     implicit, little = rules.encoding_of(header[start : start + 8])
     if not little or transfer_syntax == rules.EXPLICIT_BIG:
-        data, implicit = _little_endian(header[start:]), False
-    else:
-        data = header[start:]
+        header, start, implicit = _little_endian(header[start:]), 0, False
+    data = header[start:]
     try:
         walked = walk_elements(data, not implicit)
     except SourceError:
-        return {}
-    if policy == "full":
-        return {e.tag: (e.vr, data[e.offset : e.offset + e.length]) for e in walked if _in_full(e.tag, e.vr, e.length)}
-    kept = {e.tag: (e.vr, data[e.offset : e.offset + e.length]) for e in walked if e.tag in _KEPT}
-    return _checked(kept)
+        return None
+    structure = np.ones(len(header), np.bool_)
+    structure[:start] = False
+    for element in walked:
+        if data[element.offset - 4 : element.offset] != b"\xff\xff\xff\xff":
+            structure[start + element.offset : start + element.offset + element.length] = False
+    kept = [e for e in walked if (_in_full(e.tag, e.vr, e.length) if policy == "full" else e.tag in _KEPT)]
+    tags = {e.tag: (e.vr, data[e.offset : e.offset + e.length]) for e in kept}
+    return _Layout(
+        np.frombuffer(header, np.uint8),
+        start,
+        structure,
+        np.array([start + e.offset for e in kept], np.int64),
+        tags if len(tags) == len(kept) else {},
+    )
+
+
+def _by_layout(layout: _Layout, header: bytes) -> SliceTags | None:
+    """Take a header's elements from another's layout: right if only bytes of values differ; else None."""
+    if not layout.tags or len(header) != len(layout.header) or _data_set_start(header) != layout.start:
+        return None
+    differs = np.flatnonzero(layout.header != np.frombuffer(header, np.uint8))
+    if layout.structure[differs].any():
+        return None
+    tags = dict(layout.tags)
+    names = list(tags)
+    numbers = np.unique(np.searchsorted(layout.offsets, differs, "right") - 1)
+    for number in numbers[numbers >= 0].tolist():
+        vr, value = tags[names[number]]
+        offset = int(layout.offsets[number])
+        tags[names[number]] = vr, header[offset : offset + len(value)]
+    return tags
+
+
+def table_of(headers: Sequence[bytes | None], sources: Sequence[FrameSource | None], policy: Policy) -> TagTable:
+    """Make the table of one task's cells.
+
+    Parameters
+    ----------
+    headers : sequence of bytes or None
+        By cell, as ``slice_tags`` takes them; the same object for frames of the same file. None: no header.
+    sources : sequence of FrameSource or None
+        By cell.
+    policy : str
+        As in ``slice_tags``.
+    """
+    layouts: dict[int, _Layout] = {}
+    done: dict[int, SliceTags] = {}
+    for header, source in zip(headers, sources, strict=True):
+        if header is None or source is None or id(header) in done or policy == "none":
+            continue
+        known = layouts.get(len(header))
+        tags = _by_layout(known, header) if known else None
+        if tags is None:
+            layout = _walk(header, source.format.transfer_syntax, policy)
+            tags = dict(layout.tags) if layout else {}
+            if layout is not None and len(layout.header) == len(header):
+                layouts[len(header)] = layout
+        done[id(header)] = _checked(tags) if policy == "technical" else tags
+    return tag_table([None if header is None else done.get(id(header)) for header in headers], policy)
 
 
 def _in_full(tag: int, vr: str, length: int) -> bool:
