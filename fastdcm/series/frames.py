@@ -1,0 +1,285 @@
+"""Index rows to ``Frames``: one patient + study + series at a time, multi-frame instances and mosaics expanded.
+
+The index is sorted once, by integers; then a batch of whole series is turned from Arrow into numpy in one go, and each
+series is a view of the batch. So many thousands of one-image series cost little each, and memory follows the batch,
+not the index.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fastdcm.model import COLUMNS, FRAME_COLUMNS, Floats, Frames, Index, Ints, Texts
+
+BATCH_FRAMES = 1 << 16
+"""Frames that are turned into numpy at a time (whole series, so it may be more)."""
+MAX_TILES = 4096
+"""Tiles of one mosaic frame; scanners write at most a few hundred, more is a broken header."""
+INFLATE_LIMIT = 1032
+"""Deflate cannot expand further than this, so a file bounds the frames it can hold."""
+
+_NUMBERS = tuple(c.name for c in COLUMNS if c.kind in ("int", "long", "float"))
+_TEXTS = tuple(c.name for c in COLUMNS if c.kind in ("text", "string", "bytes") and c.name not in ("path", "message"))
+_FRAME_NUMBERS = tuple(c.name for c in FRAME_COLUMNS if c.name in _NUMBERS)
+_FRAME_TEXTS = tuple(c.name for c in FRAME_COLUMNS if c.name in _TEXTS)
+
+
+def iter_series(index: Index) -> Iterator[Frames]:
+    """Yield the frames of each patient + study + series that has images to be decided.
+
+    Rows of ``index.instances`` with an outcome are left out. Identifiers are compared raw; an absent one is the empty
+    text, so images without a Series Instance UID are one series of their study.
+
+    Parameters
+    ----------
+    index : Index
+        The instance index; its tables may have any number of chunks and dictionaries.
+
+    Yields
+    ------
+    Frames
+        In the order of (patient, study, series); rows in the order of (SOP Instance UID, instance row, frame, tile).
+    """
+    table = index.instances.select([*dict.fromkeys([*_NUMBERS, *_TEXTS])]).unify_dictionaries().combine_chunks()
+    order, series = _series_order(table)
+    lookup = _FrameLookup.of(index)
+    bounds = np.append(np.flatnonzero(np.diff(series, prepend=-1)), len(order))
+    frames_before = np.append(0, np.cumsum(_weights(table)[order]))[bounds]
+    first = 0
+    while first < len(bounds) - 1:
+        within = np.searchsorted(frames_before, frames_before[first] + BATCH_FRAMES, side="right") - 1
+        last = max(first + 1, int(within))
+        part = slice(bounds[first], bounds[last])
+        yield from _batch(table.take(pa.array(order[part])), order[part], series[part], lookup)
+        first = last
+
+
+def _weights(table: pa.Table) -> Ints:
+    """Return how many frames and tiles each instance row becomes, about."""
+    needed = ("n_frames", "size", "rows", "columns", "samples", "bits_allocated", "pixel_length", "pixel_offset")
+    tiles = np.clip(np.nan_to_num(_numbers(table["mosaic_tiles"]), nan=1.0), 1, MAX_TILES)
+    return (_frame_counts({name: _numbers(table[name]) for name in needed}) * tiles).astype(np.int64)
+
+
+def _series_order(table: pa.Table) -> tuple[Ints, Ints]:
+    """Return the image rows sorted by (series, SOP Instance UID, row), and the series number of each."""
+    rows = np.flatnonzero(table["outcome"].is_null().to_numpy())
+    keys = [_ranks(table[name])[rows] for name in ("patient_id", "study_uid", "series_uid", "sop_instance_uid")]
+    patient, study, series, instance = keys
+    order = np.lexsort((rows, instance, series, study, patient))
+    step = np.zeros(len(order), dtype=bool)
+    for key in (patient, study, series):
+        step[1:] |= np.diff(key[order]) != 0
+    return rows[order], np.cumsum(step)
+
+
+def _ranks(column: pa.ChunkedArray) -> Ints:
+    """Return the rank of each text in byte order; null is the empty text."""
+    array = _one_chunk(column)
+    if pa.types.is_dictionary(array.type):
+        texts = array.dictionary.cast(pa.large_binary()).fill_null(b"")
+        ranks = pc.rank(texts, tiebreaker="dense").to_numpy() if len(texts) else np.zeros(0)
+        empty = int(len(texts) > 0 and ranks.min() == 1 and texts[int(np.argmin(ranks))].as_py() == b"")
+        codes = array.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False)
+        found: Ints = np.append(ranks.astype(np.int64), empty)[codes]
+        return found
+    texts = array.cast(pa.large_binary()).fill_null(b"")
+    return np.asarray(pc.rank(texts, tiebreaker="dense").to_numpy(), dtype=np.int64)
+
+
+def _one_chunk(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """Return a column as one array."""
+    if isinstance(column, pa.Array):
+        return column
+    combined = column.combine_chunks()
+    return combined if isinstance(combined, pa.Array) else pa.concat_arrays(combined.chunks)
+
+
+def _numbers(column: pa.ChunkedArray) -> Floats:
+    """Return a number column as float64, NaN for null."""
+    if column.null_count == len(column):
+        return np.broadcast_to(np.float64(np.nan), (len(column),))  # most columns of most series: no memory at all
+    return np.asarray(column.to_numpy(), dtype=np.float64)
+
+
+def _texts(column: pa.ChunkedArray) -> Texts:
+    """Return a text column as objects, None for null; the values of a dictionary are shared."""
+    array = _one_chunk(column)
+    if array.null_count == len(array):
+        nothing: Texts = np.broadcast_to(np.asarray(None, dtype=object), (len(array),))
+        return nothing
+    if pa.types.is_dictionary(array.type):
+        values = np.append(np.asarray(array.dictionary.to_pylist(), dtype=object), [None])
+        decoded: Texts = values[array.indices.fill_null(len(values) - 1).to_numpy(zero_copy_only=False)]
+        return decoded
+    return np.asarray(array.to_numpy(zero_copy_only=False), dtype=object)
+
+
+def _unreadable(table: pa.Table) -> npt.NDArray[np.bool_]:
+    """Return where slope or intercept is there and unreadable (NaN, which is not null)."""
+    bad = np.zeros(len(table), dtype=bool)
+    for name in ("slope", "intercept"):
+        if table[name].null_count < len(table):
+            bad |= pc.fill_null(pc.is_nan(table[name]), False).to_numpy()
+    return bad
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _FrameLookup:
+    """Finds rows of the frames table by (instance, frame)."""
+
+    table: pa.Table
+    keys: Ints
+    """Sorted: instance << 32 | frame."""
+
+    @classmethod
+    def of(cls, index: Index) -> _FrameLookup:
+        """Return the lookup of an index."""
+        table = index.frames.unify_dictionaries().combine_chunks()
+        instance = np.asarray(table["instance"].to_numpy(), dtype=np.int64)
+        return cls(table, instance << 32 | np.asarray(table["frame"].to_numpy(), dtype=np.int64))
+
+    def find(self, instance: Ints, frame: Ints) -> Ints:
+        """Return the row of each frame in the table, -1 where it has none."""
+        if not len(self.keys):
+            return np.full(len(instance), -1, dtype=np.int64)
+        keys = instance << 32 | frame
+        rows = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+        return np.where(self.keys[rows] == keys, rows, -1)
+
+
+def _batch(table: pa.Table, rows: Ints, series: Ints, lookup: _FrameLookup) -> Iterator[Frames]:
+    """Expand a batch of instance rows and yield it series by series."""
+    numbers = {name: _numbers(table[name]) for name in _NUMBERS}
+    texts = {name: _texts(table[name]) for name in _TEXTS}
+    zeros = np.zeros(len(rows), dtype=np.int64)
+    frames = Frames(rows, zeros, zeros - 1, numbers, texts, ~_unreadable(table))
+    frames, series = _expand_frames(frames, series, lookup)
+    frames, series = _expand_mosaics(frames, series)
+    with np.errstate(invalid="ignore"):
+        rescaled = frames.rescaled & (frames.numbers["slope"] != 0)
+    bounds = [*np.flatnonzero(np.diff(series, prepend=-1)).tolist(), len(series)]
+    for start, stop in itertools.pairwise(bounds):
+        part = slice(start, stop)
+        yield Frames(
+            frames.instance[part],
+            frames.frame[part],
+            frames.tile[part],
+            {name: values[part] for name, values in frames.numbers.items()},
+            {name: values[part] for name, values in frames.texts.items()},
+            rescaled[part],
+        )
+
+
+def _expand_frames(frames: Frames, series: Ints, lookup: _FrameLookup) -> tuple[Frames, Ints]:
+    """One row a frame; frame columns come from the frames table, and from the instance where that says nothing."""
+    counts = _frame_counts(frames.numbers)
+    many = int(counts.sum()) > len(counts)
+    if many:
+        source = np.repeat(np.arange(len(counts)), counts)
+        number = np.arange(len(source)) - np.repeat(np.cumsum(counts) - counts, counts)
+        frames, series = _at(frames, source, number), series[source]
+    found = lookup.find(frames.instance, frames.frame)
+    here = np.flatnonzero(found >= 0)
+    if not len(here):
+        return frames, series
+    table = lookup.table.take(pa.array(found[here]))
+    numbers, texts = dict(frames.numbers), dict(frames.texts)
+    for name in _FRAME_NUMBERS:
+        numbers[name] = _overlaid(numbers[name], here, table[name], _numbers(table[name]))
+    for name in _FRAME_TEXTS:
+        texts[name] = _overlaid(texts[name], here, table[name], _texts(table[name]))
+    rescaled = frames.rescaled.copy()
+    rescaled[here] &= ~_unreadable(table)
+    return Frames(frames.instance, frames.frame, frames.tile, numbers, texts, rescaled), series
+
+
+def _overlaid(values: npt.NDArray[Any], here: Ints, column: pa.ChunkedArray, new: npt.NDArray[Any]) -> Any:
+    """Return ``values`` with the non-null ``new`` ones at the places ``here``."""
+    if column.null_count == len(column):
+        return values
+    there = np.asarray(column.is_valid().to_numpy())
+    merged = np.array(values)
+    merged[here[there]] = new[there]
+    return merged
+
+
+def _frame_counts(numbers: Mapping[str, Floats]) -> Ints:
+    """Return the frames of each instance row, never more than its file can hold."""
+    counts = np.nan_to_num(numbers["n_frames"], nan=1.0)
+    if counts.max(initial=1) <= 1:
+        return np.ones(len(counts), dtype=np.int64)
+    size = np.nan_to_num(numbers["size"], nan=0.0)
+    bits = np.fmax(numbers["rows"] * numbers["columns"] * numbers["samples"] * numbers["bits_allocated"], 1.0)
+    encapsulated = numbers["pixel_length"] == -1
+    inflated = np.where(numbers["pixel_offset"] == -1, size * INFLATE_LIMIT, size)
+    most = np.where(encapsulated, inflated / 8, 8 * inflated / np.nan_to_num(bits, nan=1.0))
+    return np.maximum(np.minimum(counts, np.floor(most)), 1).astype(np.int64)
+
+
+def _at(frames: Frames, source: Ints, number: Ints) -> Frames:
+    """Repeat instance rows, one a frame."""
+    repeated = frames.take(source)
+    return Frames(repeated.instance, number, repeated.tile, repeated.numbers, repeated.texts, repeated.rescaled)
+
+
+def _expand_mosaics(frames: Frames, series: Ints) -> tuple[Frames, Ints]:
+    """One row a tile of each Siemens mosaic frame, at its own position; unknown ones keep ``mosaic_tiles`` 0."""
+    tiles = frames.numbers["mosaic_tiles"]
+    if np.isnan(tiles).all():
+        return frames, series
+    tiles = _known_tiles(frames.numbers)
+    counts = np.where(tiles > 0, tiles, 1).astype(np.int64)
+    source = np.repeat(np.arange(len(counts)), counts)
+    number = np.arange(len(source)) - np.repeat(np.cumsum(counts) - counts, counts)
+    mosaic = tiles[source] > 0
+    frames = frames.take(source)
+    numbers = {**frames.numbers, "mosaic_tiles": tiles[source]}
+    for name, values in _tile_geometry(frames, tiles[source], number).items():
+        numbers[name] = np.where(mosaic, values, numbers[name])
+    tile = np.where(mosaic, number, -1)
+    return Frames(frames.instance, frames.frame, tile, numbers, frames.texts, frames.rescaled), series[source]
+
+
+def _known_tiles(numbers: Mapping[str, Floats]) -> Floats:
+    """Return the tiles of each frame; 0 where they do not divide the frame into a square grid of whole tiles."""
+    tiles = numbers["mosaic_tiles"]
+    side = np.ceil(np.sqrt(np.fmax(tiles, 1)))
+    whole = (np.mod(numbers["rows"], side) == 0) & (np.mod(numbers["columns"], side) == 0)
+    return np.where(np.isnan(tiles) | (whole & (tiles <= MAX_TILES)), tiles, 0.0)
+
+
+def _tile_geometry(frames: Frames, tiles: Floats, number: Ints) -> dict[str, Floats]:
+    """Return rows, columns and position of each tile.
+
+    The position of a mosaic frame is that of a slice as large as the whole mosaic around the same centre, so the
+    corner of a tile lies half the difference further in. The slices follow each other along the normal that the
+    CSA header gives; without one, along row x column.
+    """
+    numbers = frames.numbers
+    side = np.ceil(np.sqrt(np.fmax(tiles, 1)))
+    rows, columns = numbers["rows"] / side, numbers["columns"] / side
+    row, column = frames.vectors("row_x", "row_y", "row_z"), frames.vectors("column_x", "column_y", "column_z")
+    normal = frames.vectors("normal_x", "normal_y", "normal_z")
+    normal = np.where(np.isnan(normal).any(axis=1, keepdims=True), np.cross(row, column), normal)
+    step = numbers["spacing_between"]
+    step = np.where(np.nan_to_num(step) > 0, step, numbers["thickness"])
+    right = numbers["spacing_x"] * (numbers["columns"] - columns) / 2
+    down = numbers["spacing_y"] * (numbers["rows"] - rows) / 2
+    position = frames.vectors("position_x", "position_y", "position_z")
+    position = position + row * right[:, None] + column * down[:, None] + normal * (number * step)[:, None]
+    return {
+        "rows": rows,
+        "columns": columns,
+        "position_x": position[:, 0],
+        "position_y": position[:, 1],
+        "position_z": position[:, 2],
+    }

@@ -1,0 +1,86 @@
+"""Volumes of one plane: frames of a 2-D instance along t, and slices that rotate about one axis."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastdcm.model import Axis, Frames, Ints
+from fastdcm.series.partition import Planes, rotation_axis
+from fastdcm.series.repeats import CHANNEL_TAGS, TIME_TAGS, Tag, separate, tag_codes, tag_values
+
+
+def frame_axes(frames: Frames, rows: Ints) -> tuple[Ints, tuple[Axis, ...]]:
+    """Arrange the frames of a 2-D instance: energy windows or segments along c, the rest along t.
+
+    Parameters
+    ----------
+    frames : Frames
+        The series.
+    rows : ndarray
+        (n,) rows of the instance (or of one concatenation).
+
+    Returns
+    -------
+    cells : ndarray
+        (t, c, 1) rows.
+    axes : tuple of Axis
+        None for a single frame. Frames without a vector that separates them have the role ``frame``, with times from
+        Frame Time (0018,1063) where it is known.
+    """
+    offset = np.nan_to_num(frames.numbers["frame_offset_number"][rows])
+    rows = rows[np.lexsort((frames.frame[rows], offset))]
+    if len(rows) == 1:
+        return rows[:, None, None], ()
+    part = frames.take(rows)
+    cell = np.zeros(len(rows), dtype=np.int64)
+    axes: list[Axis] = []
+    channels = 1
+    for tag in CHANNEL_TAGS:
+        found = separate(cell, tag_codes(part, tag)) if tag.role in ("energy_window", "segment") else None
+        if found and channels == 1:
+            channels, _, cell = found
+            axes = [Axis("c", tag.role, tag.unit, _values(part, tag, cell))]
+    order = np.lexsort((np.arange(len(rows)), cell))
+    cells = rows[order].reshape(channels, -1).T[:, :, None]
+    if cells.shape[0] > 1:
+        axes.insert(0, _time_axis(frames.take(cells[:, 0, 0])))
+    return cells, tuple(axes)
+
+
+def _values(frames: Frames, tag: Tag, labels: Ints) -> tuple[object, ...]:
+    """Return the value of a tag for each label."""
+    values = tag_values(frames, tag)
+    return tuple(values[row] for row in np.unique(labels, return_index=True)[1].tolist())
+
+
+def _time_axis(frames: Frames) -> Axis:
+    """Return the t axis of frames that all have one energy window or segment."""
+    detector = next(tag for tag in TIME_TAGS if tag.role == "detector")
+    codes = tag_codes(frames, detector)
+    if len(np.unique(codes)) == len(frames):
+        return Axis("t", "detector", None, tuple(tag_values(frames, detector)))
+    step = float(frames.numbers["frame_time_ms"][0])
+    if 0 < step < np.inf:
+        return Axis("t", "frame", "ms", tuple(i * step for i in range(len(frames))))
+    return Axis("t", "frame", None, tuple(range(len(frames))))
+
+
+def rotation(frames: Frames, rows: Ints, planes: Planes) -> tuple[Ints, Axis]:
+    """Arrange single slices that rotate about one axis along t, in the order of Instance Number.
+
+    Returns
+    -------
+    cells : ndarray
+        (t, 1, 1) rows.
+    axis : Axis
+        Role ``rotation``: degrees from the first slice, right-handed about the shared direction.
+    """
+    rows = rows[np.lexsort((rows, frames.frame[rows], frames.numbers["instance_number"][rows]))]
+    axes = planes.axes[rows]
+    shared = rotation_axis(axes)
+    if shared is None:
+        raise ValueError("the slices share no axis of rotation")
+    normals = axes[:, :, 2]
+    sine = np.cross(normals[0], normals) @ shared
+    degrees = np.rad2deg(np.arctan2(sine, normals @ normals[0])) % 360.0
+    return rows[:, None, None], Axis("t", "rotation", "degree", tuple(np.round(degrees, 6).tolist()))
