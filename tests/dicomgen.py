@@ -367,9 +367,10 @@ def gantry_tilt(folder: Path) -> Series:
     return make_series(folder, n=6, orientation=orientation, step=(0.0, 0.0, 5.0), GantryDetectorTilt=20.0)
 
 
-def missing_slice(folder: Path) -> Series:
+def missing_slice(folder: Path, *, series: str = "series") -> Series:
     """z = 0, 1, 2, 4, 5: the slice at index 3 of the full grid of six is missing."""
-    return make_series(folder, n=5, positions=[(-12.0, 7.5, z) for z in (0.0, 1.0, 2.0, 4.0, 5.0)])
+    positions = [(-12.0, 7.5, z) for z in (0.0, 1.0, 2.0, 4.0, 5.0)]
+    return make_series(folder, n=5, positions=positions, series=series)
 
 
 def two_at_one_position(folder: Path) -> tuple[Series, Path, Path]:
@@ -385,11 +386,11 @@ def two_at_one_position(folder: Path) -> tuple[Series, Path, Path]:
     return series, duplicate, save(other, folder / "other.dcm")
 
 
-def pet_slopes(folder: Path, *, n: int = 5) -> Series:
+def pet_slopes(folder: Path, *, n: int = 5, series: str = "series") -> Series:
     """PET whose slope differs from slice to slice: float32."""
     return make_series(
         folder, n=n, modality="PT", bits_stored=16, slope=[0.5 + 0.25 * k for k in range(n)], intercept=0.0,
-        thickness=3.27, step=3.27, Units="BQML", image_type=("ORIGINAL", "PRIMARY"),
+        thickness=3.27, step=3.27, Units="BQML", image_type=("ORIGINAL", "PRIMARY"), series=series,
     )  # fmt: skip
 
 
@@ -401,23 +402,23 @@ def two_orientations(folder: Path) -> tuple[Series, Series]:
     )
 
 
-def two_phases(folder: Path, *, phases: int = 2, n: int = 4) -> Series:
+def two_phases(folder: Path, *, phases: int = 2, n: int = 4, series: str = "series") -> Series:
     """The same positions in each phase, told apart by TemporalPositionIdentifier: one volume (t, z, y, x)."""
     parts = [
         make_series(
             folder, n=n, modality="MR", slope=None, intercept=None, first=phase * n, seed=phase,
-            image_type=("ORIGINAL", "PRIMARY", "M"), TemporalPositionIdentifier=phase + 1,
+            image_type=("ORIGINAL", "PRIMARY", "M"), TemporalPositionIdentifier=phase + 1, series=series,
         )
         for phase in range(phases)
     ]  # fmt: skip
     return _joined(parts, np.stack([part.values for part in parts]))
 
 
-def monochrome1(folder: Path) -> Series:
+def monochrome1(folder: Path, *, series: str = "series") -> Series:
     """One DX image whose low values are white: kept as they are."""
     return make_series(
         folder, n=1, modality="DX", photometric="MONOCHROME1", slope=None, intercept=None, thickness=None,
-        image_type=("ORIGINAL", "PRIMARY"), edit=_detector_spacing,
+        image_type=("ORIGINAL", "PRIMARY"), edit=_detector_spacing, series=series,
     )  # fmt: skip
 
 

@@ -20,11 +20,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     folder = tmp_path_factory.mktemp("readers") / "export"
     dicomgen.make_series(folder, n=37, rows=40, columns=36, series="ct")
     dicomgen.make_series(folder, n=5, series="oblique", modality="MR", orientation=dicomgen.OBLIQUE)
-    dicomgen.two_phases(folder / "mr")
-    dicomgen.pet_slopes(folder / "pet")
-    dicomgen.missing_slice(folder / "gap")
+    dicomgen.two_phases(folder / "mr", series="mr")
+    dicomgen.pet_slopes(folder / "pet", series="pet")
+    dicomgen.missing_slice(folder / "gap", series="gap")
     dicomgen.make_cine(folder)
-    dicomgen.monochrome1(folder / "film")
+    dicomgen.monochrome1(folder / "film", series="film")
     return convert(folder).store
 
 
