@@ -168,6 +168,9 @@ def value_rule(frames: Frames, volume: Volume, options: Options) -> tuple[ValueR
     invert = options.invert_monochrome1 and photometric == "MONOCHROME1"
     dtype, fallback = _types(used, transform, invert=invert)
     padding, padding_value = _padding(used, transform)
+    limits = declared_range(used, transform)
+    if invert and padding_value is not None and limits is not None:
+        padding_value = limits.high - padding_value
     channels = channel_count(used)
     rule = ValueRule(
         values=options.values,

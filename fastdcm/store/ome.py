@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastdcm.model import Axis, Floats, Json, VolumePlan
-from fastdcm.series.values import declared_range, slice_transforms
+from fastdcm.series.values import Range, declared_range, slice_transforms
 
 TIME_UNITS = {"ms": "millisecond", "s": "second", "millisecond": "millisecond", "second": "second"}
 """Our units of t to those of OME-Zarr."""
@@ -171,6 +171,9 @@ def _window(plan: VolumePlan) -> Json | None:
     shown = None
     if center is not None and width is not None and width > 0 and plan.rule.values == "modality":
         shown = (center - width / 2, center + width / 2)
+    if plan.rule.invert and limits is not None:
+        shown = shown and (limits.high - shown[1], limits.high - shown[0])
+        limits = Range(0.0, limits.high - limits.low)
     low, high = limits or shown or (math.nan, math.nan)
     start, end = shown or (low, high)
     if not all(math.isfinite(value) for value in (low, high, start, end)):

@@ -189,6 +189,8 @@ def test_inverting_is_asked_for_and_only_for_monochrome1() -> None:
     rule, _ = rule_of(options=invert, photometric="MONOCHROME1")
     assert (rule.invert, rule.photometric, rule.source_photometric) == (True, "MONOCHROME2", "MONOCHROME1")
     assert not rule_of(options=invert)[0].invert
+    rule, _ = rule_of(options=invert, photometric="MONOCHROME1", intercept=0.0, padding=5)
+    assert (rule.dtype, rule.padding_value, rule.fill_value) == ("uint16", 4090.0, 4090.0)
     assert not rule_of(photometric="MONOCHROME1")[0].invert
 
 
