@@ -184,7 +184,7 @@ static const uint8_t *at(Walk *walk, int64_t position, int64_t count)
 {
     if (position >= walk->start && position + count <= walk->start + walk->held)
         return walk->data + (position - walk->start);
-    int64_t amount = position ? NEXT_READ_BYTES : FIRST_READ_BYTES;
+    int64_t amount = position < FIRST_READ_BYTES / 2 ? FIRST_READ_BYTES : NEXT_READ_BYTES;
     if (amount > walk->size - position) amount = walk->size - position;
     ssize_t got;
     do got = pread(walk->fd, walk->buffer, (size_t)amount, (off_t)position);

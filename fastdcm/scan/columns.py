@@ -89,12 +89,22 @@ class Fields:
 
 
 def combinations(columns: Sequence[Codes], count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the distinct rows of code columns: ((n,) number of each row, one row of each number)."""
+    """Return the distinct rows of code columns: ((n,) number of each row, the first row of each number)."""
     key = np.zeros(count, np.int64)
     for codes in columns:
-        _, key = np.unique(key * (int(codes.max(initial=-1)) + 2) + codes + 1, return_inverse=True)
-    _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
-    return inverse, first
+        low, high = int(codes.min(initial=0)), int(codes.max(initial=0))
+        if low < high:
+            key = _dense(key * (high + 1 - low) + (codes - low))
+    first = np.empty(int(key.max(initial=-1)) + 1, np.int64)
+    first[key[::-1]] = np.arange(count)[::-1]
+    return key, first
+
+
+def _dense(key: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Renumber keys from 0 without gaps, in their order."""
+    used = np.zeros(int(key.max()) + 1, np.bool_)  # at most rows x distinct values: both are a batch's
+    used[key] = True
+    return (np.cumsum(used) - 1)[key]
 
 
 def take_values(values: Sequence[Any], codes: Codes, kind: pa.DataType) -> pa.Array:

@@ -70,11 +70,15 @@ def encode_path(os_path: str | bytes) -> str:
     return "".join(f"%{ord(c) - 0xDC00:02X}" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in escaped)
 
 
+def path_bytes(text: str) -> bytes:
+    """Invert ``encode_path``: the path's bytes, as the system has them."""
+    raw = text.encode()
+    return _ESCAPED.sub(lambda match: bytes([int(match[1], 16)]), raw) if b"%" in raw else raw
+
+
 def decode_path(text: str) -> str:
     """Invert ``encode_path``: the path for the os module, undecodable bytes as surrogates."""
-    if "%" not in text and text.isascii():
-        return text
-    return os.fsdecode(_ESCAPED.sub(lambda match: bytes([int(match[1], 16)]), text.encode()))
+    return os.fsdecode(path_bytes(text))
 
 
 def source_root(source: str) -> str:

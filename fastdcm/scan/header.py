@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,17 +14,18 @@ import pyarrow.compute as pc
 from fastdcm.errors import Code, Outcome
 from fastdcm.scan import reference, rules
 from fastdcm.scan.columns import WANTED, Fields, combinations, element_columns, take_values
-from fastdcm.scan.find import Fault, FoundFile, decode_path, os_fault, source_root
+from fastdcm.scan.find import Fault, FoundFile, os_fault, path_bytes, source_root
 from fastdcm.scan.index import frames_schema, index_schema, join_tables
 from fastdcm.scan.walk import Fact, Status, Syntax, Walked, walk_files
 
 Bools = npt.NDArray[np.bool_]
+Verdict = rules.Verdict | Fault
 
 STOPS = (
     0x00186011,  # ultrasound regions: spacing
     0x00283000,  # Modality LUT
-    *(0x00540000 | number for number in (0x10, 0x12, 0x16, 0x20, 0x22)),  # nuclear medicine vectors; PET's sequence
-    *(0x30040000 | number for number in (0x02, 0x04, 0x0C, 0x0E)),  # dose
+    0x30040002,  # dose units and scaling
+    0x3004000E,
     0x52009229,  # functional groups
     0x52009230,
 )
@@ -79,8 +80,9 @@ def read_headers(sources: Sequence[str], files: Sequence[FoundFile]) -> tuple[pa
 
 
 def _full_paths(sources: Sequence[str], files: Sequence[FoundFile]) -> list[bytes]:
-    roots = {number: source_root(sources[number]) for number in {file.source for file in files}}
-    return [os.fsencode(os.path.join(roots[file.source], decode_path(file.path))) for file in files]
+    used = {file.source for file in files}
+    roots = {number: os.fsencode(os.path.join(source_root(sources[number]), "")) for number in used}
+    return [roots[file.source] + path_bytes(file.path) for file in files]
 
 
 def _walk_found(paths: Sequence[bytes], files: Sequence[FoundFile]) -> Walked:
@@ -100,19 +102,18 @@ def _walked_table(walked: Walked, files: Sequence[FoundFile]) -> tuple[pa.Table,
     facts = walked.facts
     columns = element_columns(Fields(walked))
     columns |= _fact_columns(facts, columns["transfer_syntax"])
-    opened = np.array([file.error is None for file in files], np.bool_)
+    source, path, size, mtime_ns, errors = zip(*files, strict=True) if files else ((),) * 5
+    opened = np.array([error is None for error in errors], np.bool_)
     columns["n_frames"] = pc.if_else(pa.array(_is_dicom(facts) & opened), columns["n_frames"].fill_null(1), None)
-    columns["source"] = pa.array([file.source for file in files], pa.int32())
-    columns["path"] = pa.array([file.path for file in files], pa.string())
-    sizes = np.where(opened & (facts[:, Fact.SIZE] > 0), facts[:, Fact.SIZE], [file.size for file in files])
-    columns["size"] = pa.array(sizes, pa.int64())
-    columns["mtime_ns"] = pa.array([file.mtime_ns for file in files], pa.int64())
+    columns["source"], columns["path"] = pa.array(source, pa.int32()), pa.array(path, pa.string())
+    found_size = np.array(size, np.int64)
+    columns["size"] = pa.array(np.where(opened & (facts[:, Fact.SIZE] > 0), facts[:, Fact.SIZE], found_size))
+    columns["mtime_ns"] = pa.array(mtime_ns, pa.int64())
     slow = opened & _needs_reference(facts, columns)
-    verdicts = _verdicts(facts, columns, files, slow)
-    for name, part in (("outcome", 0), ("code", 1), ("message", 2)):
-        texts = [None if verdict is None else str(verdict[part]) for verdict in verdicts]
-        columns[name] = _text_array(texts, index_schema().field(name).type)
+    verdicts = _verdicts(facts, columns, errors, slow)
     schema = index_schema()
+    for part, name in enumerate(("outcome", "code", "message")):
+        columns[name] = _verdict_array(verdicts, part, len(files), schema.field(name).type)
     return pa.table([columns[name] for name in schema.names], schema), slow
 
 
@@ -120,8 +121,11 @@ def _is_dicom(facts: npt.NDArray[np.int64]) -> Bools:
     return np.isin(facts[:, Fact.STATUS], (Status.OK, Status.CUT, Status.BAD))
 
 
-def _text_array(texts: Sequence[str | None], kind: pa.DataType) -> pa.Array:
-    return pa.array(texts, pa.string()).dictionary_encode() if pa.types.is_dictionary(kind) else pa.array(texts, kind)
+def _verdict_array(verdicts: Mapping[int, Verdict], part: int, count: int, kind: pa.DataType) -> pa.Array:
+    """Return one part of the verdicts, null for the rows without one."""
+    codes = np.full(count, -1)
+    codes[list(verdicts)] = np.arange(len(verdicts))
+    return take_values([str(verdict[part]) for verdict in verdicts.values()], codes, kind)
 
 
 def _fact_columns(facts: npt.NDArray[np.int64], declared: pa.Array) -> dict[str, pa.Array]:
@@ -165,7 +169,7 @@ def _needs_reference(facts: npt.NDArray[np.int64], columns: dict[str, pa.Array])
     has_pixels = facts[:, Fact.PIXEL_TAG] != 0
     slow |= has_pixels & (columns["n_frames"].fill_null(1).to_numpy() > 1)
     slow |= has_pixels & _contains(columns["image_type"], "MOSAIC")
-    slow |= has_pixels & (_contains(columns["modality"], "NM") | _contains(columns["modality"], "RTDOSE"))
+    slow |= _contains_any(columns["modality"], ("NM", "RTDOSE"))  # positions by vectors, detectors, offsets
     native = _contains_any(columns["transfer_syntax"], [uid for uid, s in _SYNTAXES if s.pixels == "native"])
     packed = _contains_any(columns["transfer_syntax"], [uid for uid, s in _SYNTAXES if s.pixels == "encapsulated"])
     undefined = facts[:, Fact.PIXEL_LENGTH] < 0
@@ -198,22 +202,21 @@ def _per_text(texts: pa.Array, test: Callable[[str], bool]) -> Bools:
 
 
 def _verdicts(
-    facts: npt.NDArray[np.int64], columns: dict[str, pa.Array], files: Sequence[FoundFile], slow: Bools
-) -> list[rules.Verdict | Fault | None]:
-    """Return the outcome of every file that is no image to be grouped, None for the others and the slow ones."""
-    verdicts: list[rules.Verdict | Fault | None] = [file.error for file in files]
+    facts: npt.NDArray[np.int64], columns: dict[str, pa.Array], errors: Sequence[Fault | None], slow: Bools
+) -> dict[int, Verdict]:
+    """Return the outcome of every file that is no image to be grouped, without the slow ones."""
+    verdicts: dict[int, Verdict] = {number: error for number, error in enumerate(errors) if error}
     status = facts[:, Fact.STATUS]
-    ended = status == Status.OK
-    ended |= (status == Status.CUT) & _per_text(columns["sop_class_uid"], lambda uid: not rules.is_image_class(uid))
-    for number in np.flatnonzero(~ended & ~slow).tolist():
-        verdicts[number] = verdicts[number] or _walk_verdict(facts[number].tolist())
-    judged = np.array([verdict is None for verdict in verdicts], np.bool_) & ~slow
-    for number, verdict in _judge(columns, facts, judged).items():
-        verdicts[number] = verdict
-    return verdicts
+    walked = status == Status.OK
+    walked |= (status == Status.CUT) & _per_text(columns["sop_class_uid"], lambda uid: not rules.is_image_class(uid))
+    judged = walked & ~slow
+    judged[list(verdicts)] = False
+    for number in np.flatnonzero(~walked & ~slow).tolist():
+        verdicts.setdefault(number, _walk_verdict(facts[number].tolist()))
+    return verdicts | _judge(columns, facts, judged)
 
 
-def _judge(columns: dict[str, pa.Array], facts: npt.NDArray[np.int64], judged: Bools) -> dict[int, rules.Verdict]:
+def _judge(columns: dict[str, pa.Array], facts: npt.NDArray[np.int64], judged: Bools) -> dict[int, Verdict]:
     """Judge each distinct pixel format once, and each file whose pixel data may be short."""
     encoded = [_encoded(columns[name]) for name in _FORMAT]
     kinds, first = combinations([*encoded, judged.astype(np.int64)], len(judged))
@@ -247,7 +250,7 @@ def _row(columns: dict[str, pa.Array], number: int) -> dict[str, object]:
     return {name: columns[name][number].as_py() for name in names}
 
 
-def _walk_verdict(facts: Sequence[int]) -> rules.Verdict | Fault:
+def _walk_verdict(facts: Sequence[int]) -> Verdict:
     """Say why the walk of a file ended before its pixels."""
     match Status(facts[Fact.STATUS]):
         case Status.EMPTY:

@@ -235,7 +235,7 @@ class _Bytes:
     def at(self, position: int, count: int) -> int:
         """Return where in ``data`` the bytes of the file from ``position`` are; they must be inside its size."""
         if position < self.start or position + count > self.start + len(self.data):
-            amount = max(count, NEXT_READ_BYTES if position else FIRST_READ_BYTES)
+            amount = FIRST_READ_BYTES if position < FIRST_READ_BYTES // 2 else NEXT_READ_BYTES
             self.start, self.data = position, os.pread(self.fd, min(amount, self.size - position), position)
             if len(self.data) < count:
                 raise _Stop(Status.CUT)
