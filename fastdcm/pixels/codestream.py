@@ -194,18 +194,37 @@ class _Bits:
 
 
 def _read_jpegxl(data: Data, start: int) -> Codestream:
-    """Read SizeHeader (ISO/IEC 18181-1 D.2); precision is left to the decoder."""
+    """Read SizeHeader and the bit depth of ImageMetadata (ISO/IEC 18181-1 D.2, D.3)."""
     if bytes(data[start : start + 2]) != b"\xff\x0a":
         raise ValueError("the JPEG XL codestream does not begin with its signature")
     bits = _Bits(bytes(data[start + 2 : start + 34]))
+    rows, columns = _jpegxl_size(bits)
+    return Codestream("jpegxl", rows, columns, 0, _jpegxl_depth(bits), False, "RGB", False)
+
+
+def _jpegxl_size(bits: _Bits) -> tuple[int, int]:
     small = bits.take(1)
-    rows = _jpegxl_size(bits, small)
+
+    def side() -> int:
+        return (bits.take(5) + 1) * 8 if small else 1 + bits.take((9, 13, 18, 30)[bits.take(2)])
+
+    rows = side()
     ratio = bits.take(3)
     if ratio == 0:
-        return Codestream("jpegxl", rows, _jpegxl_size(bits, small), 0, 0, False, "RGB", False)
+        return rows, side()
     numerator, denominator = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio - 1]
-    return Codestream("jpegxl", rows, rows * numerator // denominator, 0, 0, False, "RGB", False)
+    return rows, rows * numerator // denominator
 
 
-def _jpegxl_size(bits: _Bits, small: int) -> int:
-    return (bits.take(5) + 1) * 8 if small else 1 + bits.take((9, 13, 18, 30)[bits.take(2)])
+def _jpegxl_depth(bits: _Bits) -> int:
+    """Return the bits of an integer sample; 0 for floats and where fields that DICOM has no use for come before."""
+    if bits.take(1):
+        return 8  # all fields have their default
+    if bits.take(1):
+        bits.take(3)  # orientation
+        if bits.take(3):  # intrinsic size, preview, animation
+            return 0
+    if bits.take(1):
+        return 0
+    selector = bits.take(2)
+    return (8, 10, 12)[selector] if selector < 3 else 1 + bits.take(6)

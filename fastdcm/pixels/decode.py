@@ -53,7 +53,7 @@ def found_codec(data: Data, pixels: PixelFormat) -> Codec | None:
     promised = CODECS.get(pixels.transfer_syntax)
     if stream is not None and promised not in ("rle", "deflate"):
         return stream.codec
-    return promised or ("rle" if _is_rle(data, pixels) else None)
+    return "rle" if promised != "deflate" and _is_rle(data, pixels) else promised
 
 
 def is_repaired(found: Codec, pixels: PixelFormat) -> bool:
@@ -172,10 +172,15 @@ def _decode_deflate(data: Data, pixels: PixelFormat) -> Array:
 
 # ---------------------------------------------------------------------------- JPEG families
 
+START_OF_SCAN = b"\xff\xda"
+END = b"\xff\xd9"
+FILLERS = (b"\x55" * 64, b"\xaa" * 64)
+
 
 def _decode_stream(data: Data, stream: Codestream, pixels: PixelFormat) -> Array:
     """Decode by imagecodecs, or where it fails by a plugin of pydicom; colour as RGB, samples first."""
     converts = _is_ybr(stream, pixels) and stream.codec == "jpeg" and not stream.lossless and stream.samples == 3
+    data = _with_end(data, stream)
     try:
         array = _by_imagecodecs(data, stream, converts)
     except Exception as error:  # noqa: BLE001 - each decoder has its own; what pydicom's plugins say counts then
@@ -189,6 +194,26 @@ def _decode_stream(data: Data, stream: Codestream, pixels: PixelFormat) -> Array
     return array if converts else _as_rgb(array, stream, pixels)
 
 
+def _with_end(data: Data, stream: Codestream) -> Data:
+    """Return the codestream with the end marker that some writers leave out.
+
+    The decoders of JPEG-LS and JPEG 2000 find out themselves if more is missing. libjpeg makes pixels up instead: so
+    two different fillers must give the same image.
+
+    Raises
+    ------
+    SourceError
+        TRUNCATED if a JPEG stream ends before its image does.
+    """
+    if stream.codec == "jpegxl" or data.rfind(END) > data.rfind(START_OF_SCAN):
+        return data
+    if stream.codec == "jpeg":
+        first, second = (_by_imagecodecs(data + filler + END, stream, False) for filler in FILLERS)
+        if not np.array_equal(first, second):
+            raise SourceError(Code.TRUNCATED, f"the JPEG stream of {len(data)} bytes ends before its image does")
+    return data + END
+
+
 def _by_imagecodecs(data: Data, stream: Codestream, converts: bool) -> Array:
     """Return (rows, columns) or (rows, columns, samples); of JPEG without a colour conversion unless ``converts``."""
     import imagecodecs
@@ -200,10 +225,9 @@ def _by_imagecodecs(data: Data, stream: Codestream, converts: bool) -> Array:
         return imagecodecs.jpeg8_decode(data)
     if stream.codec == "jpegls":
         return imagecodecs.jpegls_decode(data)
-    if stream.codec == "htj2k":
-        return imagecodecs.htj2k_decode(data)
     if stream.codec == "jpegxl":
         return imagecodecs.jpegxl_decode(data, numthreads=1)
+    # OpenJPEG for HTJ2K too: OpenJPH is faster, but here it gives arbitrary pixels for damaged data, and no error.
     return imagecodecs.jpeg2k_decode(data, numthreads=1)
 
 
@@ -213,10 +237,12 @@ FALLBACK_SYNTAX: dict[Codec, str] = {
     "jpeg2000": "1.2.840.10008.1.2.4.90",
     "htj2k": "1.2.840.10008.1.2.4.201",
 }
+LENIENT = {("jpeg", "pylibjpeg"), ("jpegls", "pylibjpeg")}
+"""Plugins that give arbitrary pixels, and no error, for a stream that was cut short."""
 
 
 def _by_pydicom(data: bytes, stream: Codestream, pixels: PixelFormat, error: Exception) -> Array:
-    """Return what the first of pydicom's plugins gives that can decode the frame."""
+    """Return what the first of pydicom's plugins gives that can decode the frame, else raise ``error``."""
     from pydicom.encaps import encapsulate
     from pydicom.pixels.decoders.base import get_decoder
 
@@ -225,8 +251,6 @@ def _by_pydicom(data: bytes, stream: Codestream, pixels: PixelFormat, error: Exc
     lossless = "1.2.840.10008.1.2.4.70" if stream.lossless else None
     extended = "1.2.840.10008.1.2.4.51" if stream.codec == "jpeg" and stream.bits > 8 else None
     decoder = get_decoder(lossless or extended or FALLBACK_SYNTAX[stream.codec])
-    if not decoder.is_available:
-        raise error
     colour = "YBR_FULL" if _is_ybr(stream, pixels) else "RGB"
     options: dict[str, Any] = {
         "rows": pixels.rows,
@@ -239,8 +263,17 @@ def _by_pydicom(data: bytes, stream: Codestream, pixels: PixelFormat, error: Exc
         "pixel_representation": int(stream.signed),
         "planar_configuration": 0,
     }
-    array: Array = decoder.as_array(encapsulate([data]), index=0, raw=True, **options)[0]
-    return array
+    for plugin in decoder.available_plugins:
+        if (stream.codec, plugin) in LENIENT:
+            continue
+        try:
+            array: Array = decoder.as_array(encapsulate([data]), index=0, raw=True, decoding_plugin=plugin, **options)[
+                0
+            ]
+        except Exception:  # noqa: BLE001 - the next one may; else the first decoder's error tells
+            continue
+        return array
+    raise error
 
 
 def _with_sign(array: Array, stream: Codestream, signed: bool) -> Array:
