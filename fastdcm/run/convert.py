@@ -297,7 +297,7 @@ def _withhold_bad(state: State, options: Options) -> None:
 
 
 def _write_all(run: Run, engine: Engine, state: State) -> None:
-    """Write what is new or changed; with ``drop`` or ``fill`` plan the series with bad frames anew until all is well."""
+    """Write what is new or changed; with ``drop`` or ``fill`` plan series with bad frames anew until all is well."""
     publisher = Publisher(run.target)
     done: set[str] = set()
     while True:

@@ -70,23 +70,24 @@ def start_engine(resources: Resources) -> Iterator[Engine]:
 @contextmanager
 def _client(resources: Resources, workers: int) -> Iterator[Any]:
     try:
-        from distributed import Client, LocalCluster
+        import distributed
     except ImportError as error:
         raise UsageError(
             f"--scheduler {resources.scheduler} wants the package distributed: pip install 'fastdcm[cluster]'"
         ) from error
+    dask: Any = distributed  # a library without types
     if resources.scheduler == "processes":
         threads = max(resources.threads, 1)
         with (
-            LocalCluster(  # memory is bounded by the tasks: spilling or killing at a guess would only do harm
+            dask.LocalCluster(  # memory is bounded by the tasks: spilling or killing at a guess would only do harm
                 n_workers=workers, threads_per_worker=threads, memory_limit=0, dashboard_address=None
             ) as cluster,
-            Client(cluster) as client,
+            dask.Client(cluster) as client,
         ):
             yield client
         return
     try:
-        connection = Client(resources.scheduler, timeout=20)
+        connection = dask.Client(resources.scheduler, timeout=20)
     except (OSError, ValueError) as error:
         raise UsageError(f"no Dask scheduler answers at {resources.scheduler}") from error
     with connection as client:
@@ -189,11 +190,12 @@ def _map_client(
     function: Callable[[Task], Result], tasks: Iterator[Task], engine: Engine, window: int
 ) -> Iterator[tuple[Task, Result | Exception]]:
     """Keep ``window`` futures in flight on a ``distributed`` cluster; lost workers are its own retries."""
-    from distributed import as_completed
+    import distributed
 
     client = engine.client
     running: dict[str, tuple[Any, Task]] = {}
-    completed = as_completed()
+    dask: Any = distributed  # a library without types
+    completed = dask.as_completed()
 
     def submit(task: Task) -> None:
         future = client.submit(_attempt, function, task, pure=False, retries=0)

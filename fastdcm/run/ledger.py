@@ -29,9 +29,9 @@ _RANK = {
 _SIBLING = (Code.SIBLING_FAILED, Code.SIBLING_CONFLICT)
 
 
-def _rank(claim: Claim) -> int:
-    """Order of importance: a file's own fault, a conflict, a sibling's fault, a duplicate, a filter."""
-    return 2 if claim.code in _SIBLING else _RANK[claim.outcome]
+def _order(claim: Claim) -> tuple[int, str, str]:
+    """By importance: a file's own fault, a conflict, a sibling's fault, a duplicate, a filter; then by text."""
+    return 2 if claim.code in _SIBLING else _RANK[claim.outcome], str(claim.code), str(claim.message)
 
 
 class Ledger:
@@ -55,11 +55,7 @@ class Ledger:
         claim = Claim(outcome, code, message)
         for file in files:
             known = self._claims.get(int(file))
-            if known is None or (_rank(claim), str(claim.code), message) < (
-                _rank(known),
-                str(known.code),
-                known.message,
-            ):
+            if known is None or _order(claim) < _order(known):
                 self._claims[int(file)] = claim
 
     def remark(self, file: int, code: str, message: str) -> None:

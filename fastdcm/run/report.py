@@ -45,7 +45,7 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """4: a check of written data failed; 1: files are failed or in conflict (or refused, dry run); 0: all is well."""
+        """4: a check of written data failed; 1: files failed, are in conflict, or refused (dry run); 0: all is well."""
         if self.checks_failed:
             return 4
         return 1 if self.outcomes[Outcome.FAILED] or self.outcomes[Outcome.CONFLICT] else 0

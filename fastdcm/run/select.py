@@ -1,9 +1,9 @@
-"""Which volumes are wanted: the named selections and ``--where``, decided on catalogue rows before any pixel is read."""
+"""Which volumes are wanted: the named selections and ``--where``, decided on catalogue rows before any decoding."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from fastdcm.errors import Code, UsageError
@@ -34,35 +34,34 @@ def select(table: pa.Table, options: Options) -> Mapping[int, Reason]:
         ``where`` is not one usable expression, or ``image_type`` is empty.
     """
     out: dict[int, Reason] = {}
+    for rows, reason in _rules(table, options):
+        for row in rows:
+            out.setdefault(row, reason)
+    return out
+
+
+def _rules(table: pa.Table, options: Options) -> Iterator[tuple[Iterable[int], Reason]]:
+    """Yield the rows that each rule leaves out."""
+    types = [image_type_components(text) for text in table["image_type"].to_pylist()]
     if not options.localizers:
-        for row, kind in enumerate(table["kind"].to_pylist()):
-            if kind == "localizer":
-                out.setdefault(row, Reason(Code.LOCALIZER, "left out by --no-localizers"))
+        found = [row for row, kind in enumerate(table["kind"].to_pylist()) if kind == "localizer"]
+        yield found, Reason(Code.LOCALIZER, "left out by --no-localizers")
     if not options.derived:
-        for row, components in enumerate(_image_types(table)):
-            if components[:1] == ["DERIVED"]:
-                out.setdefault(row, Reason(Code.DERIVED, "left out by --no-derived"))
+        found = [row for row, parts in enumerate(types) if parts[:1] == ["DERIVED"]]
+        yield found, Reason(Code.DERIVED, "left out by --no-derived")
     if options.image_type is not None:
         wanted = image_type_components(options.image_type)
         if not wanted:
             raise UsageError("--image-type wants components, for example ORIGINAL/PRIMARY")
-        for row, components in enumerate(_image_types(table)):
-            if components[: len(wanted)] != wanted:
-                out.setdefault(row, Reason(Code.IMAGE_TYPE, f"left out by --image-type {'/'.join(wanted)}"))
+        found = [row for row, parts in enumerate(types) if parts[: len(wanted)] != wanted]
+        yield found, Reason(Code.IMAGE_TYPE, f"left out by --image-type {'/'.join(wanted)}")
     if options.where is not None:
         from fastdcm.load.query import filter_rows
 
         kept = set(filter_rows(table, options.where))
-        for row in range(table.num_rows):
-            if row not in kept:
-                out.setdefault(row, Reason(Code.WHERE, "left out by --where"))
-    return out
+        yield (row for row in range(table.num_rows) if row not in kept), Reason(Code.WHERE, "left out by --where")
 
 
 def image_type_components(text: str | None) -> list[str]:
     r"""Return the components of an Image Type (PS3.3 C.7.6.1.1.2), written with ``\`` or ``/``, in capitals."""
     return [part.strip().upper() for part in re.split(r"[\\/]", text)] if text and text.strip() else []
-
-
-def _image_types(table: pa.Table) -> list[list[str]]:
-    return [image_type_components(text) for text in table["image_type"].to_pylist()]

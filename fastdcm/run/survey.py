@@ -17,6 +17,7 @@ import numpy as np
 from fastdcm.errors import Code, Outcome, UsageError
 from fastdcm.model import (
     Answer,
+    Floats,
     Frames,
     FrameSource,
     Grouping,
@@ -98,7 +99,7 @@ class SeriesMap:
         return tuple(plan for entry in self.series for plan in entry.plans)
 
 
-def scan(
+def scan(  # noqa: PLR0913 - one keyword an option of the command line
     sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     where: str | None = None,
@@ -236,7 +237,9 @@ def read_index(
 
 def _read_batch(task: tuple[tuple[str, ...], list[FoundFile]]) -> tuple[pa.Table, pa.Table]:
     from fastdcm.scan.header import read_headers
+    from fastdcm.scan.reference import quiet_pydicom
 
+    quiet_pydicom()  # loads it whole: a part of it that two threads load at once fails in one of them
     return read_headers(*task)
 
 
@@ -343,7 +346,9 @@ def _pairs(entries: Sequence[SeriesEntry], index: Index) -> Iterator[_Pair]:
 
 def _compare(pair: _Pair) -> bool:
     from fastdcm.pixels.read import same_pixels
+    from fastdcm.scan.reference import quiet_pydicom
 
+    quiet_pydicom()
     return same_pixels(*pair.sources)
 
 
@@ -596,8 +601,9 @@ def _single_slice_look(entry: SeriesEntry) -> tuple[object, ...] | None:
     return (*texts, *np.round(directions, 3).tolist(), *matrix.tolist())
 
 
-def _position(entry: SeriesEntry) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    return entry.frames.vectors("position_x", "position_y", "position_z")[0]
+def _position(entry: SeriesEntry) -> Floats:
+    position: Floats = entry.frames.vectors("position_x", "position_y", "position_z")[0]
+    return position
 
 
 def _warnings(paths: Sequence[str], left_out: Mapping[str, Reason], options: Options) -> Iterator[str]:

@@ -135,7 +135,8 @@ class Publisher:
             return
         with writing("the journal"):
             append_records(self._target.work, (record for record, _ in group))
-        new, old = [], []
+        new: list[tuple[Path, Path]] = []
+        old: list[tuple[Path, Path]] = []
         for record, partial in group:
             final = self._target.dest / record.path
             (old if os.path.lexists(final) else new).append((partial, final))

@@ -82,6 +82,9 @@ def run_unit(unit: Unit) -> UnitResult:
     TargetError
         The target cannot be written.
     """
+    from fastdcm.scan.reference import quiet_pydicom
+
+    quiet_pydicom()  # loads it whole: a part of it that two threads load at once fails in one of them
     if isinstance(unit, ShardTask):
         return write_shard(unit)
     if isinstance(unit, WrittenVolume):
@@ -171,8 +174,9 @@ def _cell_count(plan: VolumePlan, result: ShardResult) -> int:
 
 def _write_documents(written: WrittenVolume, results: Sequence[ShardResult], found: VolumeResult) -> VolumeResult:
     from fastdcm.scan.tags import merge, to_json
+    from fastdcm.store.attributes import VolumeFacts
     from fastdcm.store.commit import check_complete, write_documents
-    from fastdcm.store.metadata import VolumeFacts, volume_documents
+    from fastdcm.store.metadata import volume_documents
 
     tags, varying = to_json(merge(result.tags for result in results))
     facts = VolumeFacts(

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,9 +47,7 @@ def scheduler() -> Iterator[str]:
     out = subprocess.DEVNULL
     scheduler = subprocess.Popen([*command, "--no-dashboard"], env=environment, stdout=out, stderr=subprocess.PIPE)
     assert scheduler.stderr is not None
-    address = next(
-        line.decode().rpartition(" ")[2].strip() for line in scheduler.stderr if b"Scheduler at:" in line
-    )
+    address = next(line.decode().rpartition(" ")[2].strip() for line in scheduler.stderr if b"Scheduler at:" in line)
     worker = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard"]
     workers = [subprocess.Popen([*worker, "--no-nanny"], env=environment, stdout=out, stderr=out) for _ in range(2)]
     try:
@@ -75,7 +74,7 @@ def test_tasks_are_taken_as_room_appears() -> None:
             yield taken
 
     with start_engine(Resources(workers=2)) as engine:
-        results = map_tasks(square_or_fail, endless(), engine, window=8)
+        results: Any = map_tasks(square_or_fail, endless(), engine, window=8)
         for _ in range(20):
             next(results)
         assert taken <= 20 + 8 + 2
@@ -100,10 +99,10 @@ def test_what_is_not_started_is_not_run_after_an_interrupt() -> None:
         time.sleep(0.02)
 
     with start_engine(Resources(workers=2)) as engine:
-        results = map_tasks(work, range(1000), engine)
+        results: Any = map_tasks(work, range(1000), engine)
+        next(results)
         with pytest.raises(KeyboardInterrupt):
-            for _ in results:
-                results.throw(KeyboardInterrupt)
+            results.throw(KeyboardInterrupt)
     assert len(ran) < 20
 
 
