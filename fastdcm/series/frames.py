@@ -48,7 +48,7 @@ def iter_series(index: Index) -> Iterator[Frames]:
     Frames
         In the order of (patient, study, series); rows in the order of (SOP Instance UID, instance row, frame, tile).
     """
-    table = index.instances.select([*dict.fromkeys([*_NUMBERS, *_TEXTS])]).unify_dictionaries().combine_chunks()
+    table = _filled_columns(index.instances).unify_dictionaries().combine_chunks()
     order, series = _series_order(table)
     lookup = _FrameLookup.of(index)
     bounds = np.append(np.flatnonzero(np.diff(series, prepend=-1)), len(order))
@@ -62,11 +62,22 @@ def iter_series(index: Index) -> Iterator[Frames]:
         first = last
 
 
+_ALWAYS = frozenset(
+    {"outcome", "patient_id", "study_uid", "series_uid", "sop_instance_uid", "n_frames", "mosaic_tiles"}
+)
+
+
+def _filled_columns(table: pa.Table) -> pa.Table:
+    """Return the columns that hold anything: most are null in most exports, and need not be moved about."""
+    names = [name for name in (*_NUMBERS, *_TEXTS) if name in _ALWAYS or table[name].null_count < len(table)]
+    return table.select(names)
+
+
 def _weights(table: pa.Table) -> Ints:
     """Return how many frames and tiles each instance row becomes, about."""
     needed = ("n_frames", "size", "rows", "columns", "samples", "bits_allocated", "pixel_length", "pixel_offset")
-    tiles = np.clip(np.nan_to_num(_numbers(table["mosaic_tiles"]), nan=1.0), 1, MAX_TILES)
-    return (_frame_counts({name: _numbers(table[name]) for name in needed}) * tiles).astype(np.int64)
+    tiles = np.clip(np.nan_to_num(_numbers(table, "mosaic_tiles"), nan=1.0), 1, MAX_TILES)
+    return (_frame_counts({name: _numbers(table, name) for name in needed}) * tiles).astype(np.int64)
 
 
 def _series_order(table: pa.Table) -> tuple[Ints, Ints]:
@@ -103,19 +114,19 @@ def _one_chunk(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     return combined if isinstance(combined, pa.Array) else pa.concat_arrays(combined.chunks)
 
 
-def _numbers(column: pa.ChunkedArray) -> Floats:
-    """Return a number column as float64, NaN for null."""
-    if column.null_count == len(column):
-        return np.broadcast_to(np.float64(np.nan), (len(column),))  # most columns of most series: no memory at all
-    return np.asarray(column.to_numpy(), dtype=np.float64)
+def _numbers(table: pa.Table, name: str) -> Floats:
+    """Return a number column as float64, NaN for null; a column without values is one NaN, repeated by a view."""
+    if name not in table.column_names or table[name].null_count == len(table):
+        return np.broadcast_to(np.float64(np.nan), (len(table),))
+    return np.asarray(table[name].to_numpy(), dtype=np.float64)
 
 
-def _texts(column: pa.ChunkedArray) -> Texts:
+def _texts(table: pa.Table, name: str) -> Texts:
     """Return a text column as objects, None for null; the values of a dictionary are shared."""
-    array = _one_chunk(column)
-    if array.null_count == len(array):
-        nothing: Texts = np.broadcast_to(np.asarray(None, dtype=object), (len(array),))
+    if name not in table.column_names or table[name].null_count == len(table):
+        nothing: Texts = np.broadcast_to(np.asarray(None, dtype=object), (len(table),))
         return nothing
+    array = _one_chunk(table[name])
     if pa.types.is_dictionary(array.type):
         values = np.append(np.asarray(array.dictionary.to_pylist(), dtype=object), [None])
         decoded: Texts = values[array.indices.fill_null(len(values) - 1).to_numpy(zero_copy_only=False)]
@@ -127,7 +138,7 @@ def _unreadable(table: pa.Table) -> npt.NDArray[np.bool_]:
     """Return where slope or intercept is there and unreadable (NaN, which is not null)."""
     bad = np.zeros(len(table), dtype=bool)
     for name in ("slope", "intercept"):
-        if table[name].null_count < len(table):
+        if name in table.column_names and table[name].null_count < len(table):
             bad |= pc.fill_null(pc.is_nan(table[name]), False).to_numpy()
     return bad
 
@@ -158,8 +169,8 @@ class _FrameLookup:
 
 def _batch(table: pa.Table, rows: Ints, series: Ints, lookup: _FrameLookup) -> Iterator[Frames]:
     """Expand a batch of instance rows and yield it series by series."""
-    numbers = {name: _numbers(table[name]) for name in _NUMBERS}
-    texts = {name: _texts(table[name]) for name in _TEXTS}
+    numbers = {name: _numbers(table, name) for name in _NUMBERS}
+    texts = {name: _texts(table, name) for name in _TEXTS}
     zeros = np.zeros(len(rows), dtype=np.int64)
     frames = Frames(rows, zeros, zeros - 1, numbers, texts, ~_unreadable(table))
     frames, series = _expand_frames(frames, series, lookup)
@@ -194,9 +205,9 @@ def _expand_frames(frames: Frames, series: Ints, lookup: _FrameLookup) -> tuple[
     table = lookup.table.take(pa.array(found[here]))
     numbers, texts = dict(frames.numbers), dict(frames.texts)
     for name in _FRAME_NUMBERS:
-        numbers[name] = _overlaid(numbers[name], here, table[name], _numbers(table[name]))
+        numbers[name] = _overlaid(numbers[name], here, table[name], _numbers(table, name))
     for name in _FRAME_TEXTS:
-        texts[name] = _overlaid(texts[name], here, table[name], _texts(table[name]))
+        texts[name] = _overlaid(texts[name], here, table[name], _texts(table, name))
     rescaled = frames.rescaled.copy()
     rescaled[here] &= ~_unreadable(table)
     return Frames(frames.instance, frames.frame, frames.tile, numbers, texts, rescaled), series

@@ -161,7 +161,9 @@ def _beside(sideways: Floats, limit_mm: float) -> Ints:
     return cluster(np.round(sideways, 6), lambda leader, others: np.linalg.norm(others - leader, axis=1) <= limit_mm)
 
 
-def grid_slots(distance: Floats, tolerances: Tolerances, thickness: Floats | None = None) -> Ints | None:
+def grid_slots(
+    distance: Floats, tolerances: Tolerances, thickness: Floats | None = None, designed: bool = True
+) -> Ints | None:
     """Return the place of each slice on the full grid, or None where the stack is no grid with holes.
 
     A hole is a step within ``gap_relative`` of a whole multiple, 2 or more, of the most frequent step. It is not a
@@ -175,6 +177,8 @@ def grid_slots(distance: Floats, tolerances: Tolerances, thickness: Floats | Non
     tolerances : Tolerances
     thickness : ndarray, optional
         (z,) SliceThickness, NaN where unknown.
+    designed : bool, optional
+        Whether wide steps may be another spacing.
 
     Returns
     -------
@@ -191,7 +195,7 @@ def grid_slots(distance: Floats, tolerances: Tolerances, thickness: Floats | Non
     near = np.maximum(near, _jitter_mm(base, tolerances))
     if (multiples < 1).any() or (off > near).any() or multiples.sum() >= MAX_GRID:
         return None
-    if _changes_spacing(steps, multiples, base, thickness):
+    if designed and _changes_spacing(steps, multiples, base, thickness):
         return None
     return np.append(0, np.cumsum(multiples).astype(np.int64))
 
@@ -274,6 +278,7 @@ def stack_geometry(
     tolerances: Tolerances,
     slots: Ints | None = None,
     thickness: Floats | None = None,
+    designed: bool = True,
 ) -> Geometry:
     """Return the geometry of slices in order along the normal.
 
@@ -293,6 +298,8 @@ def stack_geometry(
         full grid.
     thickness : ndarray, optional
         (z,) SliceThickness of each slice, to tell a change of spacing from lost slices.
+    designed : bool, optional
+        Whether uneven steps may be meant; not so for what an aborted run left of a known grid.
     """
     if plane.axes is None:
         raise ValueError("a stack without orientation has no geometry")
@@ -308,7 +315,7 @@ def stack_geometry(
     residuals = np.linalg.norm(positions - (positions[0] + place[:, None] * step), axis=1)
     distance = (positions - positions[0]) @ along
     uniform = is_uniform(residuals, np.diff(distance) / np.diff(place), dz, tolerances)
-    found = grid_slots(distance, tolerances, thickness) if slots is None and not uniform else place
+    found = grid_slots(distance, tolerances, thickness, designed) if slots is None and not uniform else place
     if not uniform:
         dz = frequent_step(np.diff(distance), tolerances)
     origin = positions[0]

@@ -92,11 +92,11 @@ def partition(frames: Frames, rows: Ints, planes: Planes, tolerances: Tolerances
 def is_stacked(frames: Frames, rows: Ints) -> npt.NDArray[np.bool_]:
     """Tell which frames are slices by their kind: CT, MR and PT that are not screenshots."""
     modality, sop_class = frames.texts["modality"][rows], frames.texts["sop_class_uid"][rows]
-    slices = (
-        (m or "").strip() in STACKED and not f"{s}.".startswith(f"{SECONDARY_CAPTURE}.")
-        for m, s in zip(modality.tolist(), sop_class.tolist(), strict=True)
-    )
-    return np.fromiter(slices, dtype=bool, count=len(rows))
+    pairs = list(zip(modality.tolist(), sop_class.tolist(), strict=True))
+    known = {
+        (m, s): (m or "").strip() in STACKED and not f"{s}.".startswith(f"{SECONDARY_CAPTURE}.") for m, s in set(pairs)
+    }
+    return np.fromiter((known[pair] for pair in pairs), dtype=bool, count=len(rows))
 
 
 def is_planar(frames: Frames, rows: Ints, planes: Planes, tolerances: Tolerances) -> npt.NDArray[np.bool_]:
@@ -139,14 +139,22 @@ def _by_key(frames: Frames, rows: Ints, planes: Planes, tolerances: Tolerances) 
     parts = [Part(rows, "placed", flags)]
     if len(rows) > 1:
         parts = _split(parts, reference, Code.SPLIT_FRAME_OF_REFERENCE, "Frame of Reference UID (0020,0052)")
-        for code, name, texts in _KEYS:
-            parts = _split(parts, texts(frames), code, name)
+        for code, name, texts, columns in _KEYS:
+            if not all(_is_constant(frames, column) for column in columns):
+                parts = _split(parts, texts(frames), code, name)
         spacing = frames.vectors("spacing_y", "spacing_x")
         labels = cluster_spacing(spacing, tolerances.spacing_relative)
         sizes = [f"{spacing[leader][0]:g} x {spacing[leader][1]:g} mm" for leader in _leaders(labels)]
         parts = _split(parts, [sizes[i] for i in labels], Code.SPLIT_SPACING, "Pixel Spacing (0028,0030)", labels)
     parts = [new for part in parts for new in _split_placed(part, planes)]
     return [new for part in parts for new in _split_orientation(part, planes, tolerances)]
+
+
+def _is_constant(frames: Frames, column: str) -> bool:
+    """Tell whether a column has one value, without making texts of it."""
+    if column in frames.numbers:
+        return bool((frames.numbers[column] == frames.numbers[column][0]).all())
+    return len(set(frames.texts[column].tolist())) == 1
 
 
 def _matrix(frames: Frames) -> list[str]:
@@ -190,14 +198,15 @@ def _segmentation(frames: Frames) -> list[str]:
     ]
 
 
-_KEYS: tuple[tuple[Code, str, Callable[[Frames], list[str]]], ...] = (
-    (Code.SPLIT_MATRIX, "Rows x Columns (0028,0010 and 0028,0011)", _matrix),
-    (Code.SPLIT_SAMPLES, "Samples per Pixel (0028,0002)", _colour),
-    (Code.SPLIT_NUMBER_TYPE, "the number type of the pixels", _number_type),
-    (Code.SPLIT_IMAGE_TYPE, "Image Type (0008,0008)", _image_type),
-    (Code.SPLIT_KERNEL, "Convolution Kernel (0018,1210)", _kernel),
-    (Code.SPLIT_INSTANCE, "the segmentation object", _segmentation),
+_KEYS: tuple[tuple[Code, str, Callable[[Frames], list[str]], tuple[str, ...]], ...] = (
+    (Code.SPLIT_MATRIX, "Rows x Columns (0028,0010 and 0028,0011)", _matrix, ("rows", "columns")),
+    (Code.SPLIT_SAMPLES, "Samples per Pixel (0028,0002)", _colour, ("samples", "photometric")),
+    (Code.SPLIT_NUMBER_TYPE, "the number type of the pixels", _number_type, ("pixel_keyword",)),
+    (Code.SPLIT_IMAGE_TYPE, "Image Type (0008,0008)", _image_type, ("image_type",)),
+    (Code.SPLIT_KERNEL, "Convolution Kernel (0018,1210)", _kernel, ("kernel",)),
+    (Code.SPLIT_INSTANCE, "the segmentation object", _segmentation, ("sop_instance_uid",)),
 )
+"""Code and name of a split, the text of each frame, and the columns that it comes from."""
 _UNNAMED = frozenset({Code.SPLIT_FRAME_OF_REFERENCE, Code.SPLIT_INSTANCE})
 """Splits whose values are identifiers, which messages do not show."""
 

@@ -29,7 +29,7 @@ def frame_axes(frames: Frames, rows: Ints) -> tuple[Ints, tuple[Axis, ...]]:
     """
     offset = np.nan_to_num(frames.numbers["frame_offset_number"][rows])
     rows = rows[np.lexsort((frames.frame[rows], offset))]
-    if len(rows) == 1:
+    if len(rows) == 1 and np.isnan(frames.numbers["segment"][rows[0]]):
         return rows[:, None, None], ()
     part = frames.take(rows)
     cell = np.zeros(len(rows), dtype=np.int64)
@@ -40,6 +40,9 @@ def frame_axes(frames: Frames, rows: Ints) -> tuple[Ints, tuple[Axis, ...]]:
         if found and channels == 1:
             channels, _, cell = found
             axes = [Axis("c", tag.role, tag.unit, _values(part, tag, cell))]
+    segment = frames.numbers["segment"][rows]
+    if not axes and segment[0] == segment[0] and (segment == segment[0]).all():
+        axes = [Axis("c", "segment", None, (int(segment[0]),))]
     order = np.lexsort((np.arange(len(rows)), cell))
     cells = rows[order].reshape(channels, -1).T[:, :, None]
     if cells.shape[0] > 1:

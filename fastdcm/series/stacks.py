@@ -98,7 +98,8 @@ def _stack(
     first = cells[0, 0]
     plane = plane._replace(axes=planes.axes[int(first[0])])
     positions, thickness = planes.positions[first], frames.numbers["thickness"][first]
-    geometry = stack_geometry(positions, plane, tolerances, thickness=thickness)
+    designed = all(reason.code != Code.RAGGED for reason in reasons)
+    geometry = stack_geometry(positions, plane, tolerances, thickness=thickness, designed=designed)
     reasons = (*reasons, *spacing_reasons(frames, int(first[0]), True))
     if not geometry.missing_slices:
         return [Draft(cells, axes, geometry, (*reasons, *shape_reasons(geometry)))]
