@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -168,14 +169,14 @@ def _first(column: Texts) -> str | None:
 
 def _common(column: Texts) -> str | None:
     """Return the text of most frames, of equally many the first by name."""
-    texts, counts = np.unique([text for text in column if text], return_counts=True)
-    return str(texts[np.argmax(counts)]) if len(texts) else None
+    counts = Counter(text for text in column if text)
+    return min(counts, key=lambda text: (-counts[text], text), default=None)
 
 
 def _common_number(column: Floats) -> float | None:
     """Return the number of most frames, of equally many the smallest."""
-    numbers, counts = np.unique(column[~np.isnan(column)], return_counts=True)
-    return float(numbers[np.argmax(counts)]) if len(numbers) else None
+    counts = Counter(column[~np.isnan(column)].tolist())
+    return min(counts, key=lambda number: (-counts[number], number), default=None)
 
 
 def _largest_whole(column: Floats) -> int | None:

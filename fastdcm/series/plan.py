@@ -153,7 +153,7 @@ def _scan_reasons(frames: Frames) -> list[Reason]:
 
 def _digest(frames: Frames, volume: Volume, rule: ValueRule, options: Options, index: Index) -> str:
     """Return a SHA-256 of the sources in their places, without their paths, and of what is done with them."""
-    sizes, times = (_column(index, name, frames.instance) for name in ("size", "mtime_ns"))
+    sizes, times = _columns(index, ("size", "mtime_ns"), frames.instance).values()
     uids = frames.texts["sop_instance_uid"]
     lines = [
         f"{uid} {frame} {tile} {size} {time}"
@@ -166,10 +166,10 @@ def _digest(frames: Frames, volume: Volume, rule: ValueRule, options: Options, i
     return digest.hexdigest()
 
 
-def _column(index: Index, name: str, rows: Ints) -> list[Any]:
-    """Return values of an instance column as Python values."""
-    values: list[Any] = index.instances.column(name).take(rows).to_pylist()
-    return values
+def _columns(index: Index, names: Sequence[str], rows: Ints) -> dict[str, list[Any]]:
+    """Return instance columns as Python values; whole numbers are exact, which float64 would not be."""
+    table = index.instances.select(names).take(rows)
+    return {name: table.column(name).to_pylist() for name in names}
 
 
 # ---------------------------------------------------------------------------- tasks
@@ -218,7 +218,7 @@ def frame_sources(frames: Frames, rule: ValueRule, index: Index) -> list[FrameSo
     from fastdcm.scan.find import full_path
 
     instances, inverse = np.unique(frames.instance, return_inverse=True)
-    columns = {name: _column(index, name, instances) for name in (*_PLACE_COLUMNS, *_FORMAT_COLUMNS)}
+    columns = _columns(index, _PLACE_COLUMNS + _FORMAT_COLUMNS, instances)
     formats = _pixel_formats(columns)
     paths = [full_path(index.sources, *place) for place in zip(columns["source"], columns["path"], strict=True)]
     transform = slice_transforms(frames, rule.values)

@@ -162,7 +162,8 @@ def value_rule(frames: Frames, volume: Volume, options: Options) -> tuple[ValueR
     reasons : tuple of Reason
         What the volume is to be flagged with.
     """
-    used = frames.take(used_rows(volume))
+    rows = used_rows(volume)
+    used = frames if len(rows) == len(frames) else frames.take(rows)
     transform = slice_transforms(used, options.values)
     photometric = used.texts["photometric"][0]
     invert = options.invert_monochrome1 and photometric == "MONOCHROME1"
@@ -266,7 +267,7 @@ def _has_palette(frames: Frames) -> bool:
 
 
 def _linearising(frames: Frames) -> npt.NDArray[np.bool_]:
-    return np.isin(frames.texts["modality"].astype(str), list(LINEARISING))
+    return np.array([modality in LINEARISING for modality in frames.texts["modality"]], dtype=np.bool_)
 
 
 def _is_lossy(frames: Frames) -> bool:

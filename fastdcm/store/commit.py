@@ -65,7 +65,7 @@ def write_documents(folder: str | os.PathLike[str], documents: Mapping[str, byte
         for parent in dict.fromkeys(os.path.dirname(name) for name in documents):
             os.makedirs(os.path.join(root, parent), exist_ok=True)
         for name in sorted(documents, key=lambda name: name == ROOT):
-            with open(os.path.join(root, name), "wb", buffering=0) as file:
+            with open(os.path.join(root, name), "wb") as file:
                 file.write(documents[name])
     return sum(len(data) for data in documents.values())
 

@@ -22,6 +22,11 @@ from fastdcm.store.shard import inner_codecs
 INLINE_TAGS_BYTES = 64 * 1024
 """Larger varying tags go into the array ``dicom``, so that every reader of the attributes stays fast."""
 
+_FLAT_KEYS = {"name": "default", "configuration": {"separator": "."}}
+"""Of arrays with one chunk: its file needs no folder of its own."""
+
+__all__ = ["VolumeFacts", "array_metadata", "group_document", "root_document", "volume_documents"]
+
 
 def volume_documents(plan: VolumePlan, facts: VolumeFacts) -> dict[str, bytes]:
     """Return every file of a volume but the shards of its image.
@@ -89,8 +94,8 @@ def root_document(generation: str, metadata: str, **more: Any) -> bytes:
 def image_document(plan: VolumePlan) -> bytes:
     """Return the ``zarr.json`` of the image."""
     attributes: Json = {}
-    transform = slice_transforms(plan.frames, "modality")
-    if plan.rule.values == "stored" and plan.rule.channels == 1 and not any(lut is not None for lut in transform.luts):
+    if plan.rule.values == "stored" and plan.rule.channels == 1:
+        transform = slice_transforms(plan.frames, "modality")
         pairs = {*zip(transform.slopes.tolist(), transform.intercepts.tolist(), strict=True)}
         if len(pairs) == 1 and pairs != {(1.0, 0.0)}:
             attributes["scale_factor"], attributes["add_offset"] = pairs.pop()
@@ -145,13 +150,14 @@ def coordinates(plan: VolumePlan, axis: str) -> Floats:
 def _coordinate(axis: str, values: Floats) -> dict[str, bytes]:
     codecs: list[Json] = [{"name": "bytes", "configuration": {"endian": "little"}}]
     document = _array(values.shape, "float64", values.shape, 0.0, codecs, [axis])
-    document["attributes"] = {"units": "mm"}
-    return {f"0/{axis}/zarr.json": _json(document), f"0/{axis}/c/0": values.astype("<f8").tobytes()}
+    document |= {"attributes": {"units": "mm"}, "chunk_key_encoding": _FLAT_KEYS}
+    return {f"0/{axis}/zarr.json": _json(document), f"0/{axis}/c.0": values.astype("<f8").tobytes()}
 
 
 def _bytes_array(path: str, data: bytes) -> dict[str, bytes]:
     document = _array([len(data)], "uint8", [len(data)], 0, [{"name": "bytes"}], ["byte"])
-    return {f"{path}/zarr.json": _json(document), f"{path}/c/0": data}
+    document["chunk_key_encoding"] = _FLAT_KEYS
+    return {f"{path}/zarr.json": _json(document), f"{path}/c.0": data}
 
 
 def _json(value: object) -> bytes:

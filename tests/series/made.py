@@ -107,14 +107,12 @@ def make_geometry(n_z: int, **changes: Any) -> Geometry:
         missing_slices=(),
         has_position=True,
         frame_of_reference_uid="1.2.840.1.9",
-        z_mm=ORIGIN[2] + SPACING[2] * np.arange(n_z),
+        z_mm=ORIGIN[2] + SPACING[2] * np.arange(n_z, dtype=np.float64),
     )
     return replace(geometry, **changes)
 
 
-def make_volume(
-    cells: npt.ArrayLike, axes: tuple[Axis, ...] = (), kind: str = "volume", **geometry: Any
-) -> Volume:
+def make_volume(cells: npt.ArrayLike, axes: tuple[Axis, ...] = (), kind: str = "volume", **geometry: Any) -> Volume:
     """Return a volume of the given cells: (z,) or (t, c, z) rows."""
     table = np.asarray(cells, dtype=np.int64)
     table = table.reshape((1,) * (3 - table.ndim) + table.shape)

@@ -73,9 +73,9 @@ def test_shards_are_whole_chunks_of_about_the_wanted_size(case: tuple[ArraySpec,
         assert 1 <= chunk <= n
         assert shard - chunk < n  # never a chunk that holds nothing, on any axis
     size = dict(zip(array.axes, array.shards, strict=True))
-    chunk = dict(zip(array.axes, array.chunks, strict=True))
+    of_chunk = dict(zip(array.axes, array.chunks, strict=True))
     real = itemsize * math.prod(min(shard, n) for shard, n in zip(array.shards, array.shape, strict=True))
-    least = itemsize * channels * chunk["z"] * chunk["y"] * dict(zip(array.axes, array.shape, strict=True))["x"]
+    least = itemsize * channels * of_chunk["z"] * of_chunk["y"] * dict(zip(array.axes, array.shape, strict=True))["x"]
     assert real <= max(options.shard_bytes, least)
     if channels > 1:
         assert size["c"] == channels

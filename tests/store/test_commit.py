@@ -156,9 +156,9 @@ def test_documents_end_with_the_commit_marker(tmp_path: Path, monkeypatch: pytes
         return plain_open(path, *args, **kwargs)  # type: ignore[call-overload]
 
     monkeypatch.setattr("builtins.open", noted_open)
-    size = write_documents(tmp_path, {"zarr.json": b"{}", "0/zarr.json": b"{} ", "0/z/c/0": b"12345678"})
+    size = write_documents(tmp_path, {"zarr.json": b"{}", "0/zarr.json": b"{} ", "0/z/c.0": b"12345678"})
     assert written[-1] == "zarr.json"
-    assert sorted(written) == ["0/z/c/0", "0/zarr.json", "zarr.json"]
+    assert sorted(written) == ["0/z/c.0", "0/zarr.json", "zarr.json"]
     assert size == 13
 
 
