@@ -50,7 +50,8 @@ WANTED = tuple(
 )
 """The elements that the walk fetches."""
 
-_TYPES: Mapping[str, pa.DataType] = {field.name: field.type for field in index_schema()}
+TYPES: Mapping[str, pa.DataType] = {field.name: field.type for field in index_schema()}
+"""Arrow types of the columns, in the order of the index."""
 _TIMES = frozenset({"acquisition_time", "content_time"})
 _PADDINGS = frozenset({"padding", "padding_limit"})
 _MAY_BE_NAN = frozenset({"slope", "intercept"})
@@ -61,9 +62,9 @@ class Numbers(NamedTuple):
     """The parsed distinct values of one element."""
 
     values: Floats
-    """(d, components), NaN where unreadable or not there."""
+    """(d + 1, components), NaN where unreadable or not there; the last row is for files without the element."""
     there: Bools
-    """(d, components)."""
+    """(d + 1, components)."""
 
 
 class Fields:
@@ -85,7 +86,21 @@ class Fields:
 
     def raws(self, tag: int) -> list[Raw]:
         """Return the distinct values."""
-        return [Raw(value[:2].decode("ascii").strip("\0"), value[2:]) for value in self.tagged(tag)]
+        return [_untag(value) for value in self.tagged(tag)]
+
+    def getter(self, file: int) -> Getter:
+        """Return what gives the elements of one file; None for those that were not wanted."""
+
+        def get(tag: int) -> Raw | None:
+            number = self._number.get(tag)
+            code = -1 if number is None else self._walked.codes[number, file]
+            return None if number is None or code < 0 else _untag(self._walked.values[number][code])
+
+        return get
+
+
+def _untag(tagged: bytes) -> Raw:
+    return Raw(tagged[:2].decode("ascii").strip("\0"), tagged[2:])
 
 
 def combinations(columns: Sequence[Codes], count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -94,44 +109,56 @@ def combinations(columns: Sequence[Codes], count: int) -> tuple[npt.NDArray[np.i
     for codes in columns:
         low, high = int(codes.min(initial=0)), int(codes.max(initial=0))
         if low < high:
-            key = _dense(key * (high + 1 - low) + (codes - low))
+            key = _renumber(key * (high + 1 - low) + (codes - low))
     first = np.empty(int(key.max(initial=-1)) + 1, np.int64)
     first[key[::-1]] = np.arange(count)[::-1]
     return key, first
 
 
-def _dense(key: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Renumber keys from 0 without gaps, in their order."""
-    used = np.zeros(int(key.max()) + 1, np.bool_)  # at most rows x distinct values: both are a batch's
+def _renumber(key: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Replace keys by numbers from 0 without gaps, in their order."""
+    most = int(key.max())
+    if most > 64 * len(key):
+        return np.unique(key, return_inverse=True)[1]
+    used = np.zeros(most + 1, np.bool_)  # much faster than sorting
     used[key] = True
-    return (np.cumsum(used) - 1)[key]
+    renumbered: npt.NDArray[np.int64] = (np.cumsum(used) - 1)[key]
+    return renumbered
 
 
 def take_values(values: Sequence[Any], codes: Codes, kind: pa.DataType) -> pa.Array:
     """Return ``values[code]`` for every row as an Arrow array, null for code -1."""
-    indices = pa.array(codes, pa.int32(), mask=codes < 0)
     if not pa.types.is_dictionary(kind):
-        return pa.array(values, kind).take(indices)
-    distinct = pa.array(values, kind.value_type).dictionary_encode()  # different bytes may mean the same text
-    return pa.DictionaryArray.from_arrays(distinct.indices.take(indices), distinct.dictionary)
+        return pa.array(values, kind).take(pa.array(codes, pa.int32(), mask=codes < 0))
+    places: dict[Any, int] = {}  # different bytes may mean the same text
+    indices = [-1 if value is None else places.setdefault(value, len(places)) for value in values]
+    moved = np.array([*indices, -1], np.int32)[codes]
+    return pa.DictionaryArray.from_arrays(pa.array(moved, mask=moved < 0), pa.array(list(places), kind.value_type))
 
 
 def per_combination(
     fields: Fields, tags: Sequence[int], names: Sequence[str], convert: Callable[[Getter], Sequence[object]]
 ) -> dict[str, pa.Array]:
     """Return columns that follow from several elements; ``convert`` gives a value a name, once a combination."""
-    present = [tag for tag in tags if fields.tagged(tag)]
-    inverse, first = combinations([fields.codes(tag) for tag in present], fields.count)
-    raws = {tag: [*fields.raws(tag), None] for tag in present}
-    codes = {tag: fields.codes(tag)[first].tolist() for tag in present}
-    converted = []
-    for number in range(len(first)):
-        elements = {tag: raws[tag][codes[tag][number]] for tag in present}
-        converted.append(convert(elements.get))
+    present = [fields.codes(tag) for tag in tags if fields.tagged(tag)]
+    inverse, first = combinations(present, fields.count)
+    converted = [convert(fields.getter(file)) for file in first.tolist()]
     return {
-        name: take_values([values[part] for values in converted], inverse, _TYPES[name])
+        name: take_values([values[part] for values in converted], inverse, TYPES[name])
         for part, name in enumerate(names)
     }
+
+
+def element_value(get: Getter, column: Column) -> object:
+    """Return what one file's element means in its column; not for paddings and text beyond ASCII."""
+    raw = get(column.tag)
+    return rules.column_value(column, raw.vr, raw.value) if raw else None
+
+
+def media_class(get: Getter) -> str | None:
+    """Return the Media Storage SOP Class UID of the File Meta Information."""
+    raw = get(MEDIA_CLASS)
+    return rules.raw_text(raw.value) if raw else None
 
 
 def element_columns(fields: Fields) -> dict[str, pa.Array]:
@@ -141,7 +168,7 @@ def element_columns(fields: Fields) -> dict[str, pa.Array]:
     components = {column.tag: column.part + 1 for column in COLUMNS}  # the last component of a tag comes last
     for column in COLUMNS:
         if not column.tag or not fields.tagged(column.tag):
-            columns[column.name] = pa.nulls(fields.count, _TYPES[column.name])
+            columns[column.name] = pa.nulls(fields.count, TYPES[column.name])
         elif column.kind in ("text", "string"):
             columns[column.name] = _text_column(fields, column)
         elif column.name in _PADDINGS:
@@ -161,7 +188,7 @@ def _text_column(fields: Fields, column: Column) -> pa.Array:
     raws = fields.raws(column.tag)
     if all(raw.value.isascii() and b"\x1b" not in raw.value for raw in raws):
         texts = [rules.column_value(column, raw.vr, raw.value) for raw in raws]
-        return take_values(texts, fields.codes(column.tag), _TYPES[column.name])
+        return take_values(texts, fields.codes(column.tag), TYPES[column.name])
 
     def convert(get: Getter) -> tuple[object]:
         raw, charset = get(column.tag), get(CHARSET)
@@ -189,22 +216,17 @@ def _media_columns(fields: Fields, columns: Mapping[str, pa.Array]) -> dict[str,
         if columns[name].null_count and fields.tagged(tag):
             media = take_values([rules.raw_text(raw.value) for raw in fields.raws(tag)], fields.codes(tag), pa.string())
             both = columns[name].cast(pa.string()).fill_null(media)
-            filled[name] = both.dictionary_encode() if pa.types.is_dictionary(_TYPES[name]) else both
+            filled[name] = both.dictionary_encode() if pa.types.is_dictionary(TYPES[name]) else both
     return filled
 
 
-def _text_of(get: Getter, column: Column) -> object:
-    raw = get(column.tag)
-    return rules.column_value(column, raw.vr, raw.value) if raw else None
-
-
 def _spacing(get: Getter) -> Sequence[object]:
-    return rules.spacing_from(get, {"modality": _text_of(get, COLUMN["modality"])})
+    return rules.spacing_from(get, {"modality": element_value(get, COLUMN["modality"])})
 
 
 def _diffusion(get: Getter) -> Sequence[object]:
     names = ("b_value", "b_x", "b_y", "b_z")
-    row = {name: _text_of(get, COLUMN[name]) for name in ("modality", *names)}
+    row = {name: element_value(get, COLUMN[name]) for name in ("modality", *names)}
     row |= read_diffusion(get, row)
     return [row[name] for name in names]
 
@@ -218,14 +240,11 @@ def _parse_numbers(fields: Fields, column: Column, components: int) -> Numbers:
         values, plain = (parse_times if column.name in _TIMES else parse_decimals)(tagged, components)
     there = np.repeat(plain[:, None], components, axis=1)
     for row in np.flatnonzero(~plain):
-        read = _read_numbers(column, Raw(*_split(tagged[row])), components)
+        read = _read_numbers(column, _untag(tagged[row]), components)
         values[row] = [math.nan if value is None else value for value in read]
         there[row] = [value is not None for value in read]
-    return Numbers(values, there)
-
-
-def _split(tagged: bytes) -> tuple[str, bytes]:
-    return tagged[:2].decode("ascii").strip("\0"), tagged[2:]
+    absent = np.full((1, components), math.nan)
+    return Numbers(np.vstack([values, absent]), np.vstack([there, absent == 0]))
 
 
 def _read_numbers(column: Column, raw: Raw, components: int) -> Sequence[float | None]:
@@ -237,14 +256,12 @@ def _read_numbers(column: Column, raw: Raw, components: int) -> Sequence[float |
 
 def _number_column(codes: Codes, numbers: Numbers, column: Column) -> pa.Array:
     """Do for all rows what ``rules.column_value`` does with a parsed number."""
-    values = np.append(numbers.values[:, column.part], math.nan)[codes]
-    valid = np.append(numbers.there[:, column.part], False)[codes]
+    values = numbers.values[:, column.part][codes]
+    valid = numbers.there[:, column.part][codes]
     if column.name not in _MAY_BE_NAN:
         valid &= np.isfinite(values)
     if column.kind == "float":
         return pa.array(values, mask=~valid)
     valid &= (np.abs(values) <= _INT_MOST) & (np.floor(values) == values)
     whole = np.where(valid, values, 0).astype(np.int32)
-    if column.name == "n_frames":
-        return pa.array(np.maximum(whole, 1), mask=codes < 0)
     return pa.array(whole, mask=~valid)

@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from fastdcm.errors import Code, Outcome
+from fastdcm.model import COLUMN
 from fastdcm.scan import reference, rules
-from fastdcm.scan.columns import WANTED, Fields, combinations, element_columns, take_values
+from fastdcm.scan.columns import (
+    MEDIA_CLASS,
+    TYPES,
+    WANTED,
+    Codes,
+    Fields,
+    combinations,
+    element_columns,
+    element_value,
+    media_class,
+    take_values,
+)
 from fastdcm.scan.find import Fault, FoundFile, os_fault, path_bytes, source_root
 from fastdcm.scan.index import frames_schema, index_schema, join_tables
 from fastdcm.scan.walk import Fact, Status, Syntax, Walked, walk_files
 
 Bools = npt.NDArray[np.bool_]
+Facts = npt.NDArray[np.int64]
 Verdict = rules.Verdict | Fault
 
 STOPS = (
@@ -31,23 +44,39 @@ STOPS = (
 )
 """Elements that mean more than the flat columns say: files with one are read by pydicom."""
 
-_FORMAT = (
-    "transfer_syntax",
-    "sop_class_uid",
-    "pixel_keyword",
-    "modality",
-    "image_type",
-    "rows",
-    "columns",
-    "samples",
-    "planar",
-    "photometric",
-    "bits_allocated",
-    "bits_stored",
-    "pixel_representation",
-    "n_frames",
+_JUDGED = tuple(
+    COLUMN[name]
+    for name in (
+        "transfer_syntax",
+        "sop_class_uid",
+        "modality",
+        "image_type",
+        "rows",
+        "columns",
+        "samples",
+        "planar",
+        "photometric",
+        "bits_allocated",
+        "bits_stored",
+        "pixel_representation",
+        "n_frames",
+    )
 )
-"""What the outcome depends on, apart from sizes."""
+"""What decides, apart from sizes, who reads a file and what becomes of it."""
+_KEYWORDS = tuple(rules.PIXEL_KEYWORDS.values())
+
+
+class _Kind(NamedTuple):
+    """What files with the same values of ``_JUDGED`` and the same encoding have in common."""
+
+    transfer_syntax: str | None
+    n_frames: int | None
+    slow: bool
+    """Whether pydicom must read them."""
+    verdict: rules.Verdict | None
+    """Their outcome, where it does not depend on sizes."""
+    needed_bytes: int
+    """What their pixel data must have at least."""
 
 
 def read_headers(sources: Sequence[str], files: Sequence[FoundFile]) -> tuple[pa.Table, pa.Table]:
@@ -99,26 +128,81 @@ def _walk_found(paths: Sequence[bytes], files: Sequence[FoundFile]) -> Walked:
 
 def _walked_table(walked: Walked, files: Sequence[FoundFile]) -> tuple[pa.Table, Bools]:
     """Return the rows by the walk, and which of them pydicom must read instead."""
-    facts = walked.facts
-    columns = element_columns(Fields(walked))
-    columns |= _fact_columns(facts, columns["transfer_syntax"])
+    facts, fields = walked.facts, Fields(walked)
     source, path, size, mtime_ns, errors = zip(*files, strict=True) if files else ((),) * 5
-    opened = np.array([error is None for error in errors], np.bool_)
-    columns["n_frames"] = pc.if_else(pa.array(_is_dicom(facts) & opened), columns["n_frames"].fill_null(1), None)
-    columns["source"], columns["path"] = pa.array(source, pa.int32()), pa.array(path, pa.string())
-    found_size = np.array(size, np.int64)
-    columns["size"] = pa.array(np.where(opened & (facts[:, Fact.SIZE] > 0), facts[:, Fact.SIZE], found_size))
-    columns["mtime_ns"] = pa.array(mtime_ns, pa.int64())
-    slow = opened & _needs_reference(facts, columns)
-    verdicts = _verdicts(facts, columns, errors, slow)
-    schema = index_schema()
+    keywords = np.select([facts[:, Fact.PIXEL_TAG] == tag for tag in rules.PIXEL_KEYWORDS], range(len(_KEYWORDS)), -1)
+    codes, kinds = _kinds(fields, facts, keywords)
+    sizes = np.where(facts[:, Fact.SIZE] > 0, facts[:, Fact.SIZE], np.array(size, np.int64))
+    slow = np.array([kind.slow for kind in kinds], np.bool_)[codes]
+    columns = element_columns(fields) | _fact_columns(facts, keywords)
+    columns["transfer_syntax"] = take_values([kind.transfer_syntax for kind in kinds], codes, TYPES["transfer_syntax"])
+    columns["n_frames"] = take_values([kind.n_frames for kind in kinds], codes, TYPES["n_frames"])
+    columns |= {
+        name: pa.array(values, TYPES[name])
+        for name, values in (("source", source), ("path", path), ("size", sizes), ("mtime_ns", mtime_ns))
+    }
+    verdicts: dict[int, Verdict] = {number: error for number, error in enumerate(errors) if error}
+    for number, kind in _to_decide(facts, sizes, codes, kinds):
+        if number not in verdicts:
+            verdicts[number] = kind.verdict or _file_verdict(facts[number].tolist(), columns, number)
     for part, name in enumerate(("outcome", "code", "message")):
-        columns[name] = _verdict_array(verdicts, part, len(files), schema.field(name).type)
-    return pa.table([columns[name] for name in schema.names], schema), slow
+        columns[name] = _verdict_array(verdicts, part, len(files), TYPES[name])
+    return pa.table([columns[name] for name in TYPES], index_schema()), slow
 
 
-def _is_dicom(facts: npt.NDArray[np.int64]) -> Bools:
-    return np.isin(facts[:, Fact.STATUS], (Status.OK, Status.CUT, Status.BAD))
+def _kinds(fields: Fields, facts: Facts, keywords: Codes) -> tuple[Codes, list[_Kind]]:
+    """Sort the files by kind: ((n,) number of each file's kind, the kinds)."""
+    tags = [*(column.tag for column in _JUDGED), MEDIA_CLASS]
+    known = [facts[:, fact] for fact in (Fact.STATUS, Fact.SYNTAX)]
+    undefined = (facts[:, Fact.PIXEL_LENGTH] < 0).astype(np.int64)
+    codes, first = combinations([*(fields.codes(tag) for tag in tags), *known, keywords, undefined], fields.count)
+    kinds = []
+    for number in first.tolist():
+        get = fields.getter(number)
+        row = {column.name: element_value(get, column) for column in _JUDGED}
+        row["sop_class_uid"] = row["sop_class_uid"] or media_class(get)
+        row["pixel_keyword"] = None if keywords[number] < 0 else _KEYWORDS[keywords[number]]
+        row |= {"size": None, "pixel_offset": 0, "pixel_length": -1}
+        status, syntax = (int(values[number]) for values in known)
+        kinds.append(_kind(row, status, syntax, bool(undefined[number])))
+    return codes, kinds
+
+
+def _kind(row: dict[str, object], status: int, syntax: int, undefined: bool) -> _Kind:
+    is_dicom = status in (Status.OK, Status.CUT, Status.BAD)
+    row["transfer_syntax"] = _effective_syntax(row["transfer_syntax"], syntax)
+    row["n_frames"] = row["n_frames"] or 1
+    return _Kind(
+        str(row["transfer_syntax"]) if row["transfer_syntax"] else None,
+        row["n_frames"] if is_dicom and isinstance(row["n_frames"], int) else None,
+        status == Status.REFERENCE or (is_dicom and _needs_reference(row, undefined)),
+        rules.decide_outcome(row) if status == Status.OK or _is_cut_non_image(row, status) else None,
+        rules.expected_pixel_bytes(row) or 1,
+    )
+
+
+def _effective_syntax(declared: object, syntax: int) -> object:
+    """Return the declared syntax, but where it is none, or a native one that lies, the one that the bytes have."""
+    if syntax == Syntax.UNKNOWN or declared not in (None, rules.IMPLICIT_LITTLE, rules.EXPLICIT_LITTLE):
+        return declared
+    return rules.IMPLICIT_LITTLE if syntax == Syntax.IMPLICIT else rules.EXPLICIT_LITTLE
+
+
+def _needs_reference(row: Mapping[str, object], undefined: bool) -> bool:
+    """Whether a file holds more than the flat columns can say, or its pixels are not what they are said to be."""
+    if row["modality"] in ("NM", "RTDOSE"):  # positions by vectors, detectors, offsets
+        return True
+    if row["pixel_keyword"] is None:
+        return False
+    syntax = rules.TRANSFER_SYNTAXES.get(str(row["transfer_syntax"]))
+    mistaken = syntax is not None and {"native": undefined, "encapsulated": not undefined}.get(syntax.pixels, False)
+    return mistaken or row["n_frames"] != 1 or "MOSAIC" in str(row["image_type"]).upper()
+
+
+def _is_cut_non_image(row: Mapping[str, object], status: int) -> bool:
+    """Whether a header ends too early that has no pixels anyway."""
+    sop_class = row["sop_class_uid"]
+    return status == Status.CUT and isinstance(sop_class, str) and not rules.is_image_class(sop_class)
 
 
 def _verdict_array(verdicts: Mapping[int, Verdict], part: int, count: int, kind: pa.DataType) -> pa.Array:
@@ -128,18 +212,13 @@ def _verdict_array(verdicts: Mapping[int, Verdict], part: int, count: int, kind:
     return take_values([str(verdict[part]) for verdict in verdicts.values()], codes, kind)
 
 
-def _fact_columns(facts: npt.NDArray[np.int64], declared: pa.Array) -> dict[str, pa.Array]:
-    """Return the columns that say where the pixels are and how the file is encoded."""
-    tags = facts[:, Fact.PIXEL_TAG]
-    kind = index_schema().field("pixel_keyword").type
-    known = list(rules.PIXEL_KEYWORDS)
-    codes = np.select([tags == tag for tag in known], range(len(known)), -1)
-    no_pixels, no_table = codes < 0, facts[:, Fact.TABLE_OFFSET] < 0
-    no_table |= no_pixels
+def _fact_columns(facts: Facts, keywords: Codes) -> dict[str, pa.Array]:
+    """Return the columns that say where the pixels are."""
+    no_pixels = keywords < 0
+    no_table = no_pixels | (facts[:, Fact.TABLE_OFFSET] < 0)
     return {
-        "transfer_syntax": _effective_syntax(facts, declared),
-        "repaired": take_values([str(Code.REPAIRED_SYNTAX)], facts[:, Fact.REPAIRED] - 1, kind),
-        "pixel_keyword": take_values(list(rules.PIXEL_KEYWORDS.values()), codes, kind),
+        "repaired": take_values([str(Code.REPAIRED_SYNTAX)], facts[:, Fact.REPAIRED] - 1, TYPES["repaired"]),
+        "pixel_keyword": take_values(_KEYWORDS, keywords, TYPES["pixel_keyword"]),
         "pixel_offset": pa.array(facts[:, Fact.PIXEL_OFFSET], mask=no_pixels),
         "pixel_length": pa.array(facts[:, Fact.PIXEL_LENGTH], mask=no_pixels),
         "table_offset": pa.array(facts[:, Fact.TABLE_OFFSET], mask=no_table),
@@ -147,107 +226,29 @@ def _fact_columns(facts: npt.NDArray[np.int64], declared: pa.Array) -> dict[str,
     }
 
 
-def _effective_syntax(facts: npt.NDArray[np.int64], declared: pa.Array) -> pa.Array:
-    """Return the declared syntax, but where it is none, or a native one that lies, the one that the bytes have."""
-    seen = facts[:, Fact.SYNTAX]
-    native = [rules.IMPLICIT_LITTLE, rules.EXPLICIT_LITTLE]
-    wrong = np.zeros(len(seen), np.bool_)
-    for number, uid in ((Syntax.IMPLICIT, native[0]), (Syntax.EXPLICIT, native[1])):
-        says = pc.equal(declared, uid).fill_null(False).to_numpy(zero_copy_only=False)
-        wrong |= (seen != number) & says
-    wrong |= declared.is_null().to_numpy(zero_copy_only=False)
-    wrong &= seen != Syntax.UNKNOWN
-    if not wrong.any():
-        return declared
-    actual = take_values(native, np.where(wrong, seen - 1, -1), pa.string())
-    return pc.if_else(pa.array(wrong), actual, declared.cast(pa.string())).dictionary_encode()
-
-
-def _needs_reference(facts: npt.NDArray[np.int64], columns: dict[str, pa.Array]) -> Bools:
-    """Return which files hold more than the flat columns can say, or are not what they say."""
-    slow: Bools = facts[:, Fact.STATUS] == Status.REFERENCE
-    has_pixels = facts[:, Fact.PIXEL_TAG] != 0
-    slow |= has_pixels & (columns["n_frames"].fill_null(1).to_numpy() > 1)
-    slow |= has_pixels & _contains(columns["image_type"], "MOSAIC")
-    slow |= _contains_any(columns["modality"], ("NM", "RTDOSE"))  # positions by vectors, detectors, offsets
-    native = _contains_any(columns["transfer_syntax"], [uid for uid, s in _SYNTAXES if s.pixels == "native"])
-    packed = _contains_any(columns["transfer_syntax"], [uid for uid, s in _SYNTAXES if s.pixels == "encapsulated"])
-    undefined = facts[:, Fact.PIXEL_LENGTH] < 0
-    slow |= has_pixels & ((native & undefined) | (packed & ~undefined))
-    return slow
-
-
-_SYNTAXES = tuple(rules.TRANSFER_SYNTAXES.items())
-
-
-def _contains(texts: pa.Array, part: str) -> Bools:
-    return _per_text(texts, lambda text: part in text.upper())
-
-
-def _contains_any(texts: pa.Array, wanted: Sequence[str]) -> Bools:
-    members = frozenset(wanted)
-    return _per_text(texts, members.__contains__)
-
-
-def _per_text(texts: pa.Array, test: Callable[[str], bool]) -> Bools:
-    """Return (n,) what a test says, False for null; each distinct text is looked at once."""
-    if not pa.types.is_dictionary(texts.type):
-        texts = texts.dictionary_encode()
-    answers = np.array([*map(test, texts.dictionary.to_pylist()), False], np.bool_)
-    found: Bools = answers[texts.indices.fill_null(len(answers) - 1).to_numpy()]
-    return found
-
-
 # ---------------------------------------------------------------------------- outcomes
 
 
-def _verdicts(
-    facts: npt.NDArray[np.int64], columns: dict[str, pa.Array], errors: Sequence[Fault | None], slow: Bools
-) -> dict[int, Verdict]:
-    """Return the outcome of every file that is no image to be grouped, without the slow ones."""
-    verdicts: dict[int, Verdict] = {number: error for number, error in enumerate(errors) if error}
-    status = facts[:, Fact.STATUS]
-    walked = status == Status.OK
-    walked |= (status == Status.CUT) & _per_text(columns["sop_class_uid"], lambda uid: not rules.is_image_class(uid))
-    judged = walked & ~slow
-    judged[list(verdicts)] = False
-    for number in np.flatnonzero(~walked & ~slow).tolist():
-        verdicts.setdefault(number, _walk_verdict(facts[number].tolist()))
-    return verdicts | _judge(columns, facts, judged)
+def _to_decide(facts: Facts, sizes: Codes, codes: Codes, kinds: Sequence[_Kind]) -> Iterator[tuple[int, _Kind]]:
+    """Yield the files (row, kind) that have an outcome, or whose pixel data is short; not the slow ones."""
+    length, left = facts[:, Fact.PIXEL_LENGTH], sizes - facts[:, Fact.PIXEL_OFFSET]
+    needed = np.array([kind.needed_bytes for kind in kinds], np.float64)[codes]
+    short = np.where(length < 0, left, np.minimum(left, length)) < needed
+    decided = np.array([kind.verdict is not None for kind in kinds], np.bool_)[codes]
+    slow = np.array([kind.slow for kind in kinds], np.bool_)[codes]
+    for number in np.flatnonzero((decided | short | (facts[:, Fact.STATUS] != Status.OK)) & ~slow).tolist():
+        yield number, kinds[codes[number]]
 
 
-def _judge(columns: dict[str, pa.Array], facts: npt.NDArray[np.int64], judged: Bools) -> dict[int, Verdict]:
-    """Judge each distinct pixel format once, and each file whose pixel data may be short."""
-    encoded = [_encoded(columns[name]) for name in _FORMAT]
-    kinds, first = combinations([*encoded, judged.astype(np.int64)], len(judged))
-    verdicts: list[rules.Verdict | None] = []
-    needed = np.zeros(len(first))
-    for kind, number in enumerate(first.tolist()):
-        row = _row(columns, number) | {"size": None, "pixel_offset": 0, "pixel_length": -1}
-        verdicts.append(rules.decide_outcome(row) if judged[number] else None)
-        needed[kind] = rules.expected_pixel_bytes(row) or 1
-    decided = np.array([verdict is not None for verdict in verdicts], np.bool_)[kinds]
-    length = facts[:, Fact.PIXEL_LENGTH]
-    left = columns["size"].to_numpy() - facts[:, Fact.PIXEL_OFFSET]
-    short = np.where(length < 0, left, np.minimum(left, length)) < needed[kinds]
-    found = {int(number): verdicts[kinds[number]] for number in np.flatnonzero(decided)}
-    found |= {
-        int(number): rules.decide_outcome(_row(columns, int(number)))
-        for number in np.flatnonzero(short & ~decided & judged)
-    }
-    return {number: verdict for number, verdict in found.items() if verdict is not None}
-
-
-def _encoded(column: pa.Array) -> npt.NDArray[np.int64]:
-    """Return codes of the values of a column, -1 for null."""
-    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-    codes: npt.NDArray[np.int64] = encoded.indices.fill_null(-1).to_numpy().astype(np.int64)
-    return codes
-
-
-def _row(columns: dict[str, pa.Array], number: int) -> dict[str, object]:
-    names = (*_FORMAT, "size", "pixel_offset", "pixel_length")
-    return {name: columns[name][number].as_py() for name in names}
+def _file_verdict(facts: Sequence[int], columns: Mapping[str, pa.Array], number: int) -> Verdict:
+    """Return the outcome of one file whose walk did not reach its pixels, or whose pixel data is short."""
+    if facts[Fact.STATUS] != Status.OK:
+        return _walk_verdict(facts)
+    names = (*(column.name for column in _JUDGED), "pixel_keyword", "size", "pixel_offset", "pixel_length")
+    verdict = rules.decide_outcome({name: columns[name][number].as_py() for name in names})
+    if verdict is None:
+        raise AssertionError("short pixel data without an outcome")
+    return verdict
 
 
 def _walk_verdict(facts: Sequence[int]) -> Verdict:
