@@ -118,8 +118,7 @@ def dims_attributes(plan: VolumePlan) -> Json:
         dims[axis.name] = {"role": axis.role, "values": axis.values}
         if axis.unit:
             dims[axis.name]["unit"] = axis.unit
-        if axis.inferred:
-            dims[axis.name]["inferred"] = True
+        dims[axis.name] |= {name: True for name in ("inferred", "per_slice") if getattr(axis, name)}
     if plan.rule.channels > 1 and "c" in plan.array.axes and axis_of(plan, "c") is None:
         colour = plan.rule.photometric == "RGB"
         values = ["R", "G", "B"] if colour else list(range(plan.rule.channels))

@@ -197,11 +197,11 @@ def test_tables_of_an_axis_and_its_channels() -> None:
     found = attributes_of(plan)
     assert found["fastdcm"]["dims"]["c"] == {"role": "b_value", "unit": "s mm-2", "values": [0, 1000]}
     assert [channel["label"] for channel in found["ome"]["omero"]["channels"]] == ["b_value 0", "b_value 1000"]
-    axis = Axis("t", "trigger_time", "ms", ((0.0, 1.0), (30.0, 31.5)), inferred=True)
+    axis = Axis("t", "trigger_time", "ms", ((0.0, 1.0), (30.0, 31.5)), inferred=True, per_slice=True)
     plan, _ = make_plan(4, volume=make_volume([[[0, 1]], [[2, 3]]], (axis,)))
     found = attributes_of(plan)
     assert found["fastdcm"]["dims"]["t"]["values"] == [[0.0, 1.0], [30.0, 31.5]]
-    assert found["fastdcm"]["dims"]["t"]["inferred"] is True
+    assert (found["fastdcm"]["dims"]["t"]["inferred"], found["fastdcm"]["dims"]["t"]["per_slice"]) == (True, True)
     scale = found["ome"]["multiscales"][0]["datasets"][0]["coordinateTransformations"][0]
     assert scale["scale"] == [1.0, *SPACING[::-1]]
 
