@@ -19,6 +19,7 @@ from fastdcm.errors import Code
 from fastdcm.model import (
     FORMAT_VERSION,
     ArraySpec,
+    Axis,
     Frames,
     FrameSource,
     Index,
@@ -34,7 +35,14 @@ from fastdcm.model import (
 )
 from fastdcm.series.catalog import burned_in_risk
 from fastdcm.series.layout import Region, choose_chunks, parse_codec, shard_count, task_regions
-from fastdcm.series.values import fill_value_of, is_segmentation, slice_transforms, used_rows, value_rule
+from fastdcm.series.values import (
+    channel_count,
+    fill_value_of,
+    is_segmentation,
+    slice_transforms,
+    used_rows,
+    value_rule,
+)
 
 VOLUME_DOCUMENTS = 9
 """Files of a volume besides its shards: three groups and arrays' zarr.json, and two for each of z, y and x."""
@@ -81,6 +89,8 @@ def plan_volume(frames: Frames, volume: Volume, path: str, patient: str, options
         ``options.codec`` names no codec.
     """
     frames, volume = narrow(frames, volume)
+    if channel_count(frames) > 1:
+        volume = _free_c(volume)
     rule, reasons = value_rule(frames, volume, options)
     flags = (*volume.reasons, *reasons, *_scan_reasons(frames))
     return VolumePlan(
@@ -116,11 +126,20 @@ def narrow(frames: Frames, volume: Volume) -> tuple[Frames, Volume]:
     return frames.take(rows), replace(volume, cells=cells)
 
 
+def _free_c(volume: Volume) -> Volume:
+    """Return a volume of colour, which takes c, with all that repeats along t."""
+    n_t, n_c, n_z = volume.cells.shape
+    channel = next((axis for axis in volume.axes if axis.name == "c"), None)
+    if channel is None:
+        return volume
+    both = Axis("t", "repeat", None, tuple(range(n_t * n_c)), inferred=True)
+    axis = replace(channel, name="t") if n_t == 1 else both
+    return replace(volume, cells=volume.cells.reshape(n_t * n_c, 1, n_z), axes=(axis,))
+
+
 def _array_spec(frames: Frames, volume: Volume, rule: ValueRule, options: Options) -> ArraySpec:
     """Return shape, type, chunks and shards of the image."""
     n_t, n_c, n_z = volume.cells.shape
-    if rule.channels > 1 and n_c > 1:
-        raise ValueError("a volume of colour has no other c axis")
     names = {axis.name for axis in volume.axes} | ({"c"} if rule.channels > 1 else set())
     size = {"t": n_t, "c": n_c * rule.channels, "z": n_z}
     size |= {"y": int(frames.numbers["rows"][0]), "x": int(frames.numbers["columns"][0])}

@@ -169,6 +169,18 @@ def test_colour_has_one_source_a_cell() -> None:
     assert len(task.sources) == 4
 
 
+@pytest.mark.parametrize("n_t", [1, 2])
+def test_colour_takes_c_so_repeats_go_along_t(n_t: int) -> None:
+    axes = (Axis("t", "temporal_position", None, (1, 2)), Axis("c", "echo_time", "ms", (2.0, 4.0)))[-n_t:]
+    index, frames = make_series(4 * n_t, samples=3, photometric="RGB", bits_allocated=8, bits_stored=8, slope=None)
+    volume = make_volume(np.arange(4 * n_t).reshape(n_t, 2, 2), axes)
+    plan = plan_volume(frames, volume, "a/b/0.ome.zarr", "P", Options(), index)
+    assert (plan.array.axes, plan.array.shape) == ("tczyx", (2 * n_t, 3, 2, 20, 24))
+    assert [axis.role for axis in plan.volume.axes] == ["echo_time" if n_t == 1 else "repeat"]
+    (task,) = shard_tasks(plan, index, "p")
+    assert [source and source.pixel_offset for source in task.sources] == [2000 + k for k in range(4 * n_t)]
+
+
 def test_multi_frame_sources_share_their_file() -> None:
     index = make_index([row(0, n_frames=3, pixel_length=3 * 960, table_offset=77, table_length=24)])
     from fastdcm.series.frames import iter_series
