@@ -16,7 +16,7 @@ from rich.text import Text
 
 from fastdcm.errors import UsageError
 from fastdcm.look.terminal import clean, count_text, mm_text, size_text
-from fastdcm.model import CATALOG_COLUMNS
+from fastdcm.model import CATALOG_COLUMNS, Index
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -158,6 +158,13 @@ def total_lines(table: pa.Table, outcomes: Mapping[str, int] | None = None) -> I
     if outcomes:
         files = ", ".join(f"{count} {name}" for name, count in sorted(outcomes.items(), key=lambda item: -item[1]))
         yield Text(f"{count_text(sum(outcomes.values()), 'file')}: {files}")
+
+
+def file_counts(index: Index) -> dict[str, int]:
+    """Return the scanned files by ``outcome/code``; those that are still to be decided are ``image``."""
+    columns = index.instances.select(["outcome", "code"]).to_pydict()
+    pairs = Counter(zip(columns["outcome"], columns["code"], strict=True))
+    return {"/".join(filter(None, pair)) or "image": count for pair, count in pairs.most_common()}
 
 
 def _columns_for(sort: str | None, group: str | None) -> dict[str, Column]:
