@@ -1,0 +1,511 @@
+"""Frame rows against hand-made objects; positions and values are computed here by the formulas of PS3.3."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom import uid as uids
+from pydicom.dataset import Dataset
+
+from fastdcm.model import FRAME_COLUMNS
+from fastdcm.scan.find import FoundFile
+from fastdcm.scan.reference import read_instance
+from tests import dicomgen
+
+Row = dict[str, Any]
+ROWS, COLUMNS = 4, 6
+
+
+def read(path: Path) -> tuple[Row, list[Row]]:
+    row, frames = read_instance(str(path), FoundFile(0, path.name, path.stat().st_size, 0))
+    assert row["outcome"] is None, row["message"]
+    assert all(set(frame) == {"frame", *(column.name for column in FRAME_COLUMNS)} for frame in frames)
+    assert [frame["frame"] for frame in frames] == list(range(len(frames)))
+    return row, frames
+
+
+def item(**elements: Any) -> Dataset:
+    made = Dataset()
+    for keyword, value in elements.items():
+        setattr(made, keyword, value)
+    return made
+
+
+def make(path: Path, n: int, sop_class: str, *, syntax: str = uids.ExplicitVRLittleEndian, **elements: Any) -> Path:
+    frames = np.arange(n * ROWS * COLUMNS, dtype=np.uint16).reshape(n, ROWS, COLUMNS)
+    values = {"NumberOfFrames": n, **dicomgen.pixel_module(frames, bits_stored=12), **elements}
+    dataset = dicomgen.new_dataset(sop_class, "1.2.3", **values)
+    dicomgen.set_pixels(dataset, frames, syntax)
+    return dicomgen.save(dataset, path)
+
+
+def points(frames: Sequence[Row]) -> list[tuple[Any, ...]]:
+    return [(frame["position_x"], frame["position_y"], frame["position_z"]) for frame in frames]
+
+
+# ---------------------------------------------------------------------------- functional groups
+
+
+@pytest.mark.parametrize("syntax", [uids.ExplicitVRLittleEndian, uids.ImplicitVRLittleEndian])
+@pytest.mark.parametrize("shared", [True, False])
+def test_per_frame_beats_shared(tmp_path: Path, shared: bool, syntax: str) -> None:
+    order, slopes = [2, 0, 3, 1], [1.5, 2.5, 3.5, 4.5]
+    made = dicomgen.make_enhanced(
+        tmp_path, n=4, order=order, slopes=slopes, shared_geometry=shared, transfer_syntax=syntax
+    )
+    row, frames = read(made.paths[0])
+    assert row["n_frames"] == len(frames) == 4
+    np.testing.assert_allclose(np.array(points(frames)), made.positions[order], atol=1e-8)
+    directions = [
+        [frame[name] for name in ("row_x", "row_y", "row_z", "column_x", "column_y", "column_z")] for frame in frames
+    ]
+    np.testing.assert_allclose(directions, [dicomgen.OBLIQUE] * 4)
+    assert [(f["spacing_y"], f["spacing_x"], f["spacing_kind"]) for f in frames] == [(0.75, 0.5, "patient")] * 4
+    assert [frame["slope"] for frame in frames] == [slopes[k] for k in order]
+    assert [frame["in_stack_position"] for frame in frames] == [k + 1 for k in order]
+    assert {frame["stack_id"] for frame in frames} == {"1"}
+    assert {frame["image_type"] for frame in frames} == {"ORIGINAL\\PRIMARY\\VOLUME\\NONE"}
+    assert {(frame["thickness"], frame["spacing_between"]) for frame in frames} == {(3.0, 3.0)}
+
+
+def diffusion_frame(k: int) -> Dataset:
+    diffusion = item(DiffusionBValue=500.0 * k, DiffusionDirectionality="DIRECTIONAL" if k else "NONE")
+    if k:
+        diffusion.DiffusionGradientDirectionSequence = [item(DiffusionGradientOrientation=[0.6, -0.8, 0.1 * k])]
+    return item(
+        FrameContentSequence=[
+            item(
+                StackID="S",
+                InStackPositionNumber=k + 1,
+                TemporalPositionIndex=k + 3,
+                FrameAcquisitionNumber=9,
+                FrameAcquisitionDateTime=f"20240102101530.{k}00",
+            )
+        ],
+        PlanePositionSequence=[item(ImagePositionPatient=[1.5, 2.5, 10.0 * k])],
+        MREchoSequence=[item(EffectiveEchoTime=4.5 + k)],
+        MRDiffusionSequence=[diffusion],
+        CardiacSynchronizationSequence=[
+            item(NominalCardiacTriggerDelayTime=25.0 * k, NominalPercentageOfCardiacPhase=10.0 * k)
+        ],
+        MRImageFrameTypeSequence=[
+            item(FrameType=["ORIGINAL", "PRIMARY", "DIFFUSION", "NONE"], ComplexImageComponent="PHASE")
+        ],
+    )
+
+
+def test_every_macro_reaches_its_column(tmp_path: Path) -> None:
+    shared = item(
+        PlaneOrientationSequence=[item(ImageOrientationPatient=list(dicomgen.CORONAL))],
+        PixelMeasuresSequence=[item(PixelSpacing=[0.75, 0.5], SliceThickness=3.0, SpacingBetweenSlices=-4.0)],
+        PixelValueTransformationSequence=[item(RescaleSlope=2, RescaleIntercept=-5, RescaleType="US")],
+        FrameVOILUTSequence=[item(WindowCenter=[40.0, 50.0], WindowWidth=[400.0, 500.0])],
+    )
+    path = make(
+        tmp_path / "a.dcm",
+        3,
+        uids.EnhancedMRImageStorage,
+        Modality="MR",
+        SharedFunctionalGroupsSequence=[shared],
+        PerFrameFunctionalGroupsSequence=[diffusion_frame(k) for k in range(3)],
+    )
+    row, frames = read(path)
+    for k, frame in enumerate(frames):
+        expected = {
+            "position_z": 10.0 * k,
+            "row_x": 1.0,
+            "column_z": -1.0,
+            "spacing_y": 0.75,
+            "spacing_x": 0.5,
+            "thickness": 3.0,
+            "spacing_between": -4.0,
+            "slope": 2.0,
+            "intercept": -5.0,
+            "rescale_type": "US",
+            "stack_id": "S",
+            "in_stack_position": k + 1,
+            "temporal_position": k + 3,
+            "acquisition_number": 9,
+            "acquisition_time": pytest.approx(10 * 3600 + 15 * 60 + 30 + k / 10),
+            "echo_time": 4.5 + k,
+            "b_value": 500.0 * k,
+            "b_x": 0.6 if k else None,
+            "b_z": pytest.approx(0.1 * k) if k else None,
+            "trigger_time": 25.0 * k,
+            "cardiac_phase": 10.0 * k,
+            "image_type": "ORIGINAL\\PRIMARY\\DIFFUSION\\NONE",
+            "complex_component": "PHASE",
+        }
+        assert {name: frame[name] for name in expected} == expected
+    assert (row["window_center"], row["window_width"]) == ("40\\50", "400\\500") or (
+        row["window_center"],
+        row["window_width"],
+    ) == ("40.0\\50.0", "400.0\\500.0")
+
+
+def test_ct_and_segment_macros(tmp_path: Path) -> None:
+    groups = [
+        item(
+            CTReconstructionSequence=[item(ConvolutionKernel=["B30f", "X"])],
+            CTXRayDetailsSequence=[item(KVP=120)],
+            CTImageFrameTypeSequence=[item(FrameType=["DERIVED", "SECONDARY", "MPR", "NONE"])],
+            SegmentIdentificationSequence=[item(ReferencedSegmentNumber=k + 1)],
+        )
+        for k in range(2)
+    ]
+    path = make(
+        tmp_path / "a.dcm",
+        2,
+        uids.EnhancedCTImageStorage,
+        Modality="CT",
+        ImageType=["ORIGINAL", "PRIMARY"],
+        PerFrameFunctionalGroupsSequence=groups,
+    )
+    row, frames = read(path)
+    assert [(f["kernel"], f["kvp"], f["segment"]) for f in frames] == [("B30f\\X", 120.0, 1), ("B30f\\X", 120.0, 2)]
+    assert [f["image_type"] for f in frames] == ["DERIVED\\SECONDARY\\MPR\\NONE"] * 2
+    assert row["image_type"] == "ORIGINAL\\PRIMARY"
+
+
+@pytest.mark.parametrize("items", [0, 1, 5])
+def test_a_wrong_number_of_items_keeps_what_is_shared(tmp_path: Path, items: int) -> None:
+    shared = item(
+        PlanePositionSequence=[item(ImagePositionPatient=[0.0, 0.0, -1.0])],
+        PixelMeasuresSequence=[item(PixelSpacing=[0.75, 0.5])],
+    )
+    groups = [item(PlanePositionSequence=[item(ImagePositionPatient=[1.0, 2.0, float(k)])]) for k in range(items)]
+    path = make(
+        tmp_path / "a.dcm",
+        3,
+        uids.EnhancedCTImageStorage,
+        SharedFunctionalGroupsSequence=[shared],
+        PerFrameFunctionalGroupsSequence=groups,
+        EchoTime=7,
+    )
+    _, frames = read(path)
+    expected = [(1.0, 2.0, float(k)) if k < items else (0.0, 0.0, -1.0) for k in range(3)]
+    assert points(frames) == expected
+    assert {frame["spacing_y"] for frame in frames} == {0.75}
+    assert {frame["echo_time"] for frame in frames} == {7.0}  # the top level is the last fallback
+
+
+def test_legacy_converted_attributes(tmp_path: Path) -> None:
+    shared = item(
+        UnassignedSharedConvertedAttributesSequence=[item(EchoTime=3, KVP=120, ConvolutionKernel="SOFT")],
+        PixelMeasuresSequence=[item(PixelSpacing=[0.75, 0.5])],
+    )
+    groups = [
+        item(
+            UnassignedPerFrameConvertedAttributesSequence=[
+                item(TriggerTime=10 * k, AcquisitionNumber=k, AcquisitionTime="101530", RescaleSlope=9)
+            ],
+            PixelValueTransformationSequence=[item(RescaleSlope=2, RescaleIntercept=0)],
+        )
+        for k in range(2)
+    ]
+    path = make(
+        tmp_path / "a.dcm",
+        2,
+        uids.LegacyConvertedEnhancedCTImageStorage,
+        SharedFunctionalGroupsSequence=[shared],
+        PerFrameFunctionalGroupsSequence=groups,
+    )
+    _, frames = read(path)
+    assert [(f["trigger_time"], f["acquisition_number"]) for f in frames] == [(0.0, 0), (10.0, 1)]
+    assert {(f["echo_time"], f["kvp"], f["kernel"], f["slope"]) for f in frames} == {(3.0, 120.0, "SOFT", 2.0)}
+    assert {f["acquisition_time"] for f in frames} == {36930.0}
+
+
+def test_one_frame_with_groups_has_a_row_and_a_cine_has_one_each(tmp_path: Path) -> None:
+    shared = item(PixelMeasuresSequence=[item(PixelSpacing=[0.75, 0.5])])
+    _, frames = read(make(tmp_path / "a", 1, uids.EnhancedCTImageStorage, SharedFunctionalGroupsSequence=[shared]))
+    assert [(f["spacing_y"], f["spacing_x"]) for f in frames] == [(0.75, 0.5)]
+    row, frames = read(make(tmp_path / "b", 3, uids.XRayAngiographicImageStorage, Modality="XA", FrameTime=33))
+    assert len(frames) == 3
+    assert all({**frame, "frame": 0} == frames[0] for frame in frames)
+    assert row["frame_time_ms"] == 33.0
+    _, frames = read(make(tmp_path / "c", 1, uids.CTImageStorage))
+    assert frames == []
+
+
+# ---------------------------------------------------------------------------- RT Dose
+
+
+@pytest.mark.parametrize("offsets", [[0, 2.5, 5.0, 9.0], [-30, -27.5, -25.0, -21.0], [0, -2.0, -4.0, -6.0]])
+def test_dose_offsets_in_both_conventions(tmp_path: Path, offsets: list[float]) -> None:
+    origin, normal = np.array([-10.0, 4.0, -30.0]), dicomgen.normal_of(dicomgen.OBLIQUE)
+    path = make(
+        tmp_path / "a.dcm",
+        4,
+        uids.RTDoseStorage,
+        Modality="RTDOSE",
+        ImagePositionPatient=origin.tolist(),
+        ImageOrientationPatient=list(dicomgen.OBLIQUE),
+        PixelSpacing=[3.0, 2.0],
+        GridFrameOffsetVector=offsets,
+        DoseGridScaling="2.5e-4",
+        DoseUnits="GY",
+        FrameIncrementPointer=0x3004000C,
+    )
+    row, frames = read(path)
+    expected = [origin + normal * (offset - offsets[0]) for offset in offsets]
+    np.testing.assert_allclose(np.array(points(frames), float), expected, atol=1e-9)
+    assert (row["slope"], row["rescale_type"]) == (2.5e-4, "GY")
+    assert {(f["slope"], f["rescale_type"], f["spacing_y"]) for f in frames} == {(2.5e-4, "GY", 3.0)}
+
+
+# ---------------------------------------------------------------------------- nuclear medicine
+
+
+def make_nuclear(path: Path, kind: str, n: int, pointer: list[int], **elements: Any) -> Path:
+    return make(
+        path,
+        n,
+        uids.NuclearMedicineImageStorage,
+        Modality="NM",
+        ImageType=["ORIGINAL", "PRIMARY", kind, "EMISSION"],
+        FrameIncrementPointer=pointer,
+        PixelSpacing=[3.0, 2.0],
+        DetectorInformationSequence=[
+            item(ImagePositionPatient=[-10.0, 4.0, 30.0], ImageOrientationPatient=list(dicomgen.OBLIQUE))
+        ],
+        **elements,
+    )
+
+
+def test_reconstructed_tomo_steps_along_the_signed_normal(tmp_path: Path) -> None:
+    path = make_nuclear(
+        tmp_path / "a", "RECON TOMO", 4, [0x00540080], SliceVector=[1, 2, 3, 4], SpacingBetweenSlices=-4.5
+    )
+    row, frames = read(path)
+    normal = dicomgen.normal_of(dicomgen.OBLIQUE)
+    expected = [np.array([-10.0, 4.0, 30.0]) - 4.5 * k * normal for k in range(4)]
+    np.testing.assert_allclose(np.array(points(frames), float), expected, atol=1e-9)
+    assert [frame["in_stack_position"] for frame in frames] == [1, 2, 3, 4]
+    assert (row["position_x"], row["row_x"]) == (-10.0, 0.8)
+
+
+def test_gated_reconstruction_has_slices_and_time_slots(tmp_path: Path) -> None:
+    path = make_nuclear(
+        tmp_path / "a",
+        "RECON GATED TOMO",
+        4,
+        [0x00540070, 0x00540080],
+        TimeSlotVector=[1, 1, 2, 2],
+        SliceVector=[1, 2, 1, 2],
+        SpacingBetweenSlices=2,
+    )
+    _, frames = read(path)
+    assert [frame["temporal_position"] for frame in frames] == [1, 1, 2, 2]
+    assert points(frames)[0] == points(frames)[2] != points(frames)[1]
+
+
+def test_whole_body_and_dynamic_have_no_position(tmp_path: Path) -> None:
+    path = make_nuclear(
+        tmp_path / "a",
+        "WHOLE BODY",
+        4,
+        [0x00540010, 0x00540020],
+        EnergyWindowVector=[1, 1, 2, 2],
+        DetectorVector=[1, 2, 1, 2],
+        ImagePositionPatient=[1, 2, 3],
+    )
+    row, frames = read(path)
+    assert points(frames) == [(None, None, None)] * 4
+    assert row["position_x"] is None
+    assert [(f["energy_window"], f["detector"]) for f in frames] == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    path = make_nuclear(
+        tmp_path / "b",
+        "DYNAMIC",
+        4,
+        [0x00540030, 0x00540100],
+        PhaseVector=[1, 1, 2, 2],
+        TimeSliceVector=[1, 2, 1, 2],
+    )
+    _, frames = read(path)
+    assert [frame["temporal_position"] for frame in frames] == [1, 2, 3, 4]
+
+
+def test_a_vector_of_the_wrong_length_is_ignored(tmp_path: Path) -> None:
+    path = make_nuclear(tmp_path / "a", "STATIC", 4, [0x00540020], DetectorVector=[1, 2])
+    _, frames = read(path)
+    assert [frame["detector"] for frame in frames] == [None] * 4
+
+
+# ---------------------------------------------------------------------------- ultrasound, LUT
+
+
+def region(**changes: Any) -> Dataset:
+    values: dict[str, Any] = {
+        "RegionSpatialFormat": 1,
+        "RegionLocationMinX0": 0,
+        "RegionLocationMinY0": 0,
+        "RegionLocationMaxX1": COLUMNS - 1,
+        "RegionLocationMaxY1": ROWS - 1,
+        "PhysicalUnitsXDirection": 3,
+        "PhysicalUnitsYDirection": 3,
+        "PhysicalDeltaX": 0.02,
+        "PhysicalDeltaY": -0.03,
+    }
+    return item(**{**values, **changes})
+
+
+@pytest.mark.parametrize(
+    ("regions", "expected"),
+    [
+        ([region()], (0.3, 0.2, "region")),
+        ([region(), region(RegionSpatialFormat=3)], (0.3, 0.2, "region")),
+        ([region(), region()], (None, None, None)),
+        ([region(PhysicalUnitsXDirection=4)], (None, None, None)),
+        ([region(RegionLocationMinX0=2)], (None, None, None)),
+        ([region(PhysicalDeltaX=0.0)], (None, None, None)),
+        ([], (None, None, None)),
+    ],
+)
+def test_ultrasound_regions(tmp_path: Path, regions: list[Dataset], expected: tuple[Any, ...]) -> None:
+    path = make(
+        tmp_path / "a", 1, uids.UltrasoundImageStorage, Modality="US", SequenceOfUltrasoundRegions=regions or None
+    )
+    row, _ = read(path)
+    found = (row["spacing_y"], row["spacing_x"], row["spacing_kind"])
+    assert found == (pytest.approx(expected[0]), pytest.approx(expected[1]), expected[2])
+
+
+def lut_item(first: int, entries: Sequence[int], vr: str) -> Dataset:
+    made = Dataset()
+    made.add_new(0x00283002, vr, [len(entries) % 65536, first, 16])
+    made.ModalityLUTType = "OD"
+    made.add_new(0x00283006, "OW", struct.pack(f"<{len(entries)}H", *entries))
+    return made
+
+
+@pytest.mark.parametrize("syntax", [uids.ExplicitVRLittleEndian, uids.ImplicitVRLittleEndian])
+@pytest.mark.parametrize(("first", "vr", "sign"), [(100, "US", 0), (-100, "SS", 1)])
+def test_modality_lut_is_packed(tmp_path: Path, syntax: str, first: int, vr: str, sign: int) -> None:
+    entries = [5, 50000, 7, 8]
+    path = make(
+        tmp_path / "a",
+        1,
+        uids.CTImageStorage,
+        syntax=syntax,
+        Modality="CT",
+        PixelRepresentation=sign,
+        ModalityLUTSequence=[lut_item(first, entries, vr)],
+    )
+    row, _ = read(path)
+    assert row["modality_lut"] == struct.pack("<i4H", first, *entries)
+    assert row["rescale_type"] == "OD"
+
+
+def test_modality_lut_of_65536_entries_and_of_xa(tmp_path: Path) -> None:
+    entries = list(range(65535, -1, -1))
+    path = make(tmp_path / "a", 1, uids.CTImageStorage, ModalityLUTSequence=[lut_item(0, entries, "US")])
+    assert read(path)[0]["modality_lut"] == struct.pack("<i65536H", 0, *entries)
+    path = make(
+        tmp_path / "b",
+        1,
+        uids.XRayAngiographicImageStorage,
+        Modality="XA",
+        ModalityLUTSequence=[lut_item(0, [1, 2], "US")],
+    )
+    row, _ = read(path)
+    assert (row["modality_lut"], row["repaired"]) == (None, "lut-not-applied")
+
+
+# ---------------------------------------------------------------------------- spacing
+
+
+@pytest.mark.parametrize(
+    ("modality", "elements", "expected"),
+    [
+        ("DX", {"ImagerPixelSpacing": [0.15, 0.14]}, (0.15, 0.14, "detector")),
+        ("DX", {"ImagerPixelSpacing": [0.15, 0.14], "PixelSpacing": [0.15, 0.14]}, (0.15, 0.14, "detector")),
+        ("DX", {"ImagerPixelSpacing": [0.15, 0.14], "PixelSpacing": [0.12, 0.11]}, (0.12, 0.11, "calibrated")),
+        ("CR", {"PixelSpacing": [0.12, 0.11], "PixelSpacingCalibrationType": "FIDUCIAL"}, (0.12, 0.11, "calibrated")),
+        ("CT", {"PixelSpacing": [0.12, 0.11]}, (0.12, 0.11, "patient")),
+        ("CT", {"PixelSpacing": [0.12, 0]}, (None, None, None)),
+        ("OT", {"NominalScannedPixelSpacing": [0.3, 0.2]}, (0.3, 0.2, "detector")),
+        ("OT", {}, (None, None, None)),
+    ],
+)
+def test_what_a_spacing_measures(
+    tmp_path: Path, modality: str, elements: dict[str, Any], expected: tuple[Any, ...]
+) -> None:
+    row, _ = read(make(tmp_path / "a", 1, uids.SecondaryCaptureImageStorage, Modality=modality, **elements))
+    assert (row["spacing_y"], row["spacing_x"], row["spacing_kind"]) == expected
+
+
+# ---------------------------------------------------------------------------- vendors' b-values
+
+
+def siemens(dataset: Dataset) -> None:
+    block = dataset.private_block(0x0019, "SIEMENS MR HEADER", create=True)
+    block.add_new(0x0C, "IS", "1000")
+    block.add_new(0x0E, "FD", [0.6, -0.8, 0.0])
+
+
+def ge(dataset: Dataset) -> None:
+    dataset.private_block(0x0043, "GEMS_PARM_01", create=True).add_new(0x39, "IS", ["1000001000", "8", "0", "0"])
+    block = dataset.private_block(0x0019, "GEMS_ACQU_01", create=True)
+    for element, value in zip((0xBB, 0xBC, 0xBD), ("0.6", "-0.8", "0.0"), strict=True):
+        block.add_new(element, "DS", value)
+
+
+def philips(dataset: Dataset) -> None:
+    dataset.private_block(0x2001, "Philips Imaging DD 001", create=True).add_new(0x03, "FL", 1000.0)
+    block = dataset.private_block(0x2005, "Philips MR Imaging DD 001", create=True)
+    for element, value in zip((0xB0, 0xB1, 0xB2), (0.6, -0.8, 0.0), strict=True):
+        block.add_new(element, "FL", value)
+
+
+def uih(dataset: Dataset) -> None:
+    block = dataset.private_block(0x0065, "Image Private Header", create=True)
+    block.add_new(0x09, "FD", 1000.0)
+    block.add_new(0x37, "FD", [0.6, -0.8, 0.0])
+
+
+def standard(dataset: Dataset) -> None:
+    siemens(dataset)
+    dataset.DiffusionBValue = 1000.0
+    dataset.DiffusionGradientOrientation = [0.6, -0.8, 0.0]
+    dataset[0x0019100C].value = "7"
+
+
+def shifted(dataset: Dataset) -> None:
+    dataset.private_block(0x0019, "SOMEBODY ELSE", create=True).add_new(0x0C, "IS", "55")
+    siemens(dataset)
+
+
+def reserved_by_another(dataset: Dataset) -> None:
+    dataset.private_block(0x0019, "SOMEBODY ELSE", create=True).add_new(0x0C, "IS", "55")
+
+
+@pytest.mark.parametrize("syntax", [uids.ExplicitVRLittleEndian, uids.ImplicitVRLittleEndian])
+@pytest.mark.parametrize("vendor", [siemens, ge, philips, uih, standard, shifted])
+def test_b_values(tmp_path: Path, vendor: Callable[[Dataset], None], syntax: str) -> None:
+    frames = np.zeros((1, ROWS, COLUMNS), np.uint16)
+    dataset = dicomgen.new_dataset(
+        uids.MRImageStorage, "1.2", Modality="MR", **dicomgen.pixel_module(frames, bits_stored=12)
+    )
+    vendor(dataset)
+    dicomgen.set_pixels(dataset, frames, syntax)
+    row, _ = read(dicomgen.save(dataset, tmp_path / "a.dcm"))
+    assert row["b_value"] == 1000.0
+    assert (row["b_x"], row["b_y"], row["b_z"]) == (pytest.approx(0.6), pytest.approx(-0.8), 0.0)
+
+
+def test_another_vendors_element_is_no_b_value(tmp_path: Path) -> None:
+    frames = np.zeros((1, ROWS, COLUMNS), np.uint16)
+    for modality, vendor in (("MR", reserved_by_another), ("CT", siemens)):
+        dataset = dicomgen.new_dataset(
+            uids.MRImageStorage, "1.2", Modality=modality, **dicomgen.pixel_module(frames, bits_stored=12)
+        )
+        vendor(dataset)
+        dicomgen.set_pixels(dataset, frames, uids.ExplicitVRLittleEndian)
+        row, _ = read(dicomgen.save(dataset, tmp_path / "a.dcm"))
+        assert row["b_value"] is None
