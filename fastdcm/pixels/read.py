@@ -245,6 +245,16 @@ def same_pixels(first: FrameSource, second: FrameSource) -> bool:
         return False
 
 
+def find_fault(source: FrameSource) -> tuple[Code, str] | None:
+    """Return code and message of why a frame cannot be read or decoded, None where it can."""
+    try:
+        with open_source(source) as file:
+            _tile(file, layout_of(file, source, None, expand_palette=False), source)
+    except Exception as error:  # noqa: BLE001 - a bad input becomes a value here
+        return fault_of(error)
+    return None
+
+
 def _encoding(source: FrameSource, layout: Layout) -> tuple[PixelFormat, bool, int, int]:
     return layout.pixels._replace(n_frames=1), layout.ranges is None, source.tile, source.tiles
 

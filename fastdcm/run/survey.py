@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
     from fastdcm.scan.find import FoundFile
 
+    Headers = tuple[pa.Table, pa.Table]
+
 FIRST_BATCH = 64
 LARGEST_BATCH = 1024
 """Files of one header task: small at first, so that small exports keep all workers busy."""
@@ -219,23 +221,37 @@ def read_index(
     from fastdcm.scan.index import build_index
 
     roots = tuple(os.path.abspath(os.fspath(source)) for source in sources)
-    missing = [source for source, root in zip(sources, roots, strict=True) if not os.path.lexists(root)]
+    missing = [repr(os.fspath(source)) for source in sources if not os.path.lexists(source)]
     if missing or not roots:
-        raise UsageError(f"no such file or folder: {', '.join(map(str, missing))}" if missing else "no source given")
-    tables, done = [], 0
-    tasks = ((roots, batch) for batch in _batches(_without(find_files(roots), roots, ignore)))
-    for (_, batch), result in map_tasks(_read_batch, tasks, engine):
+        raise UsageError(f"no such file or folder: {', '.join(missing)}" if missing else "no source given")
+    tables, crashed, done = [], [], 0
+    batches = _batches(_without(find_files(roots), roots, ignore))
+    for (_, batch), result in map_tasks(_read_batch, ((roots, batch) for batch in batches), engine):
         if isinstance(result, Exception):
-            raise result  # reading headers gives rows for any file: this is a fault of ours, or a lost cluster
-        tables.append(result)
+            crashed += batch
+        else:
+            tables.append(result)
         done += len(batch)
         progress(Progress("scan", files=done))
     if not done:
         raise UsageError("the sources hold no file at all")
-    return build_index(roots, tables)
+    return build_index(roots, [*tables, *_read_singly(engine, roots, crashed)])
 
 
-def _read_batch(task: tuple[tuple[str, ...], list[FoundFile]]) -> tuple[pa.Table, pa.Table]:
+def _read_singly(engine: Engine, roots: tuple[str, ...], files: Sequence[FoundFile]) -> Iterator[Headers]:
+    """Read again the files of a batch that crashed: only the one to blame is lost, and it has a row that says so."""
+    from fastdcm.scan.find import Fault
+    from fastdcm.scan.header import read_headers
+
+    for (_, (file,)), result in map_tasks(_read_batch, ((roots, [file]) for file in files), engine):
+        if isinstance(result, Exception):
+            message = f"{type(result).__name__} while its header was read: please report this fault of fastdcm"
+            yield read_headers(roots, [file._replace(error=Fault(Outcome.FAILED, Code.INTERNAL, message))])
+        else:
+            yield result
+
+
+def _read_batch(task: tuple[tuple[str, ...], list[FoundFile]]) -> Headers:
     from fastdcm.scan.header import read_headers
     from fastdcm.scan.reference import quiet_pydicom
 
@@ -301,7 +317,16 @@ def _bad_rows(frames: Frames, faults: Mapping[int, FrameNote]) -> Bad:
 def _group(frames: Frames, options: Options, answers: tuple[Answer, ...], bad: Bad) -> SeriesEntry:
     from fastdcm.series.group import group
 
-    return SeriesEntry(frames, group(frames, options, answers), answers, bad)
+    return SeriesEntry(frames, group(frames, options, answers, _spare(frames, bad)), answers, bad)
+
+
+def _spare(frames: Frames, bad: Bad) -> frozenset[int]:
+    """Return the bad rows that have a good copy: their file is lost, the image is not."""
+    if not bad:
+        return frozenset()
+    keys = frame_keys(frames, range(len(frames)))
+    good = {key for row, key in enumerate(keys) if row not in bad}
+    return frozenset(row for row in bad if keys[row] in good)
 
 
 def _gap_policy(options: Options, bad: Bad) -> Options:
@@ -321,14 +346,19 @@ def answer_questions(
     """Compare the pixels that grouping asks about, and group again with the answers, until nothing is asked."""
     found = list(entries)
     while pairs := list(_pairs(found, index)):
-        answers: dict[int, list[Answer]] = defaultdict(list)
-        for pair, same in map_tasks(_compare, pairs, engine):
-            different = isinstance(same, Exception) or not same
-            answers[pair.entry].append(Answer(*pair.question, same_pixels=not different))
+        answers: dict[int, set[Answer]] = defaultdict(set)
+        faults: dict[int, dict[int, FrameNote]] = defaultdict(dict)
+        for pair, result in map_tasks(_compare, pairs, engine):
+            comparison = _Comparison(False, (None, None)) if isinstance(result, Exception) else result
+            answers[pair.entry].add(Answer(*pair.question, same_pixels=comparison.same))
+            for row, fault in zip(pair.question, comparison.faults, strict=True):
+                if fault is not None:
+                    (key,) = frame_keys(found[pair.entry].frames, [row])
+                    faults[pair.entry][row] = FrameNote(*key, *map(str, fault))
         for number, new in answers.items():
             entry = found[number]
             known = tuple(sorted({*entry.answers, *new}))
-            found[number] = _group(entry.frames, options, known, entry.bad)
+            found[number] = _group(entry.frames, options, known, {**entry.bad, **faults[number]})
             if set(found[number].grouping.questions) & {Question(*answer[:2]) for answer in known}:
                 raise RuntimeError("grouping asks again what was answered")
     return found
@@ -344,12 +374,21 @@ def _pairs(entries: Sequence[SeriesEntry], index: Index) -> Iterator[_Pair]:
             yield _Pair(number, question, (first, second))
 
 
-def _compare(pair: _Pair) -> bool:
-    from fastdcm.pixels.read import same_pixels
+class _Comparison(NamedTuple):
+    same: bool
+    faults: tuple[tuple[Code, str] | None, tuple[Code, str] | None]
+    """Of each frame, why it cannot be decoded: a copy that is broken contradicts nothing."""
+
+
+def _compare(pair: _Pair) -> _Comparison:
+    from fastdcm.pixels.read import find_fault, same_pixels
     from fastdcm.scan.reference import quiet_pydicom
 
     quiet_pydicom()
-    return same_pixels(*pair.sources)
+    if same_pixels(*pair.sources):
+        return _Comparison(True, (None, None))
+    first, second = pair.sources
+    return _Comparison(False, (find_fault(first), find_fault(second)))
 
 
 _PLAIN = ValueRule("stored", "float64", None, 1, "", "", False, None, None, None, 0.0, False, False)

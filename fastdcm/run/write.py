@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,6 +47,7 @@ class Writer:
         self._again: deque[VolumePlan] = deque()
         self._units: deque[Unit] = deque()
         self._names: dict[str, str] = {}
+        self._numbers = count()
 
     def write(self, plans: Iterable[VolumePlan], done: Callable[[int], None]) -> Iterator[Built]:
         """Write volumes aside, and yield each when nothing more can be done for it.
@@ -113,8 +115,9 @@ class Writer:
             yield tuple(small)
 
     def _partial(self, path: str) -> Path:
-        name = self._names.setdefault(path, str(len(self._names)))
-        return self._partials / name
+        if path not in self._names:
+            self._names[path] = str(next(self._numbers))
+        return self._partials / self._names[path]
 
     # ------------------------------------------------------------------ results to volumes
 
@@ -153,13 +156,13 @@ class Writer:
         if not result.ready:
             remove_partial(str(self._partial(result.path)))
         yield Built(self._plans.pop(result.path), self._partial(result.path), result)
+        self._names.pop(result.path)
 
     def _write_in_fallback(self, plan: VolumePlan) -> None:
         from fastdcm.series.plan import in_fallback
 
         remove_partial(str(self._partial(plan.path)))
-        del self._names[plan.path]  # a lost worker may still be writing the other type
-        self._names[plan.path] = f"{len(self._names)}-{plan.rule.dtype_fallback}"
+        del self._names[plan.path]  # a lost worker may still be writing the other type: build it elsewhere
         self._again.append(in_fallback(plan, self._options))
 
     def _crashed(self, unit: Unit, error: Exception) -> Iterator[Built]:
@@ -167,10 +170,7 @@ class Writer:
         if isinstance(unit, tuple) and len(unit) > 1:
             self._units.extend((whole,) for whole in unit)
             return
-        path = (
-            unit[0].plan.path if isinstance(unit, tuple) else unit.plan.path if isinstance(unit, WrittenVolume) else ""
-        )
-        path = unit.volume if isinstance(unit, ShardTask) else path
+        path = unit.volume if isinstance(unit, ShardTask) else (unit[0] if isinstance(unit, tuple) else unit).plan.path
         self._open.pop(path, None)
         if path in self._plans:
             message = f"{type(error).__name__} in fastdcm itself, please report: {str(error)[:200]}"
