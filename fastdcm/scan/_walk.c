@@ -244,6 +244,7 @@ static int64_t element(Walk *walk, int64_t position, int explicit, Head *head)
     head->vr[0] = head->vr[1] = 0;
     head->length = u32(p + 4);
     head->value = position + 8;
+    if (!head->tag && !head->length) return stop(walk, BAD);
     if (!explicit || u16(p) == 0xFFFE) return 0;
     int form = vr_form(p + 4);
     if (!form) return stop(walk, REFERENCE);
@@ -380,6 +381,9 @@ static int64_t data_set(Walk *walk, int64_t position, int explicit)
     uint32_t last = 0;
     int descents = 0;
     while (walk->size - position >= 8) {
+        const uint8_t *p = at(walk, position, 8);
+        if (!p) return STOP;
+        if (!u32(p) && !u32(p + 4)) return 0; /* padding up to a block of the medium */
         if (element(walk, position, explicit, &head)) return STOP;
         if (head.tag <= last && ++descents > MAX_DESCENTS) return stop(walk, BAD);
         if (head.tag >> 16 == 0xFFFE && (head.tag != SEQUENCE_END || head.length)) return stop(walk, BAD);

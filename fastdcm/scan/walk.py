@@ -342,6 +342,8 @@ class _FileWalk:
         at = self.bytes.at(position, 8)
         group, number, length = _IMPLICIT_HEAD.unpack_from(self.bytes.data, at)
         tag = group << 16 | number
+        if tag == length == 0:
+            raise _Stop(Status.BAD)
         if not explicit or group == 0xFFFE:
             return tag, b"\0\0", position + 8, length
         _, _, vr, length = _EXPLICIT_HEAD.unpack_from(self.bytes.data, at)
@@ -357,6 +359,8 @@ class _FileWalk:
         """Walk the top-level elements up to the pixel data or the end."""
         last, descents = 0, 0
         while self.bytes.size - position >= 8:
+            if self.bytes.take(position, 8) == bytes(8):  # padding up to a block of the medium
+                return
             tag, vr, value, length = self.element(position, explicit)
             if tag <= last:
                 descents += 1
