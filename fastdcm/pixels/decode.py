@@ -140,7 +140,7 @@ def _is_rle(data: Data, pixels: PixelFormat) -> bool:
 
 def _decode_rle(data: Data, pixels: PixelFormat) -> Array:
     """Decode the byte planes (PS3.5 Annex G), most significant first."""
-    from imagecodecs import dicomrle_decode
+    from imagecodecs import DicomrleError, dicomrle_decode
 
     dtype = native.stored_dtype(pixels)
     size = -(-pixels.rows * pixels.columns * pixels.samples * native.cell_bits(pixels) // 8)
@@ -150,11 +150,32 @@ def _decode_rle(data: Data, pixels: PixelFormat) -> Array:
     if not _is_rle(data, pixels):
         raise SourceError(Code.DECODE, f"the RLE header is not one of {pixels.samples} samples")
     out = np.zeros(size, np.uint8)
-    decoded = dicomrle_decode(data, dtype.str, out=out.data)
-    if len(decoded) < size:
-        raise SourceError(Code.TRUNCATED, f"RLE gives {len(decoded)} bytes, {size} are expected")
+    try:
+        decoded = len(dicomrle_decode(data, dtype.str, out=out.data))
+    except DicomrleError:  # a segment gives more than it should, for example two bytes of padding
+        decoded = _decode_segments(data, dtype.itemsize, out)
+    if decoded < size:
+        raise SourceError(Code.TRUNCATED, f"RLE gives {decoded} bytes, {size} are expected")
     little = pixels._replace(transfer_syntax="1.2.840.10008.1.2.1", planar=1)
     return _as_rgb(native.unpack(out.data, little, pixels.rows), None, pixels)
+
+
+def _decode_segments(data: Data, sample_bytes: int, out: Array) -> int:
+    """Decode one segment after the other into ``out`` and drop what is too much; return the bytes that are right."""
+    from imagecodecs import packbits_decode
+
+    count = int.from_bytes(data[:4], "little")
+    offsets = [*np.frombuffer(data, "<u4", count, 4).tolist(), len(data)]
+    planes = out.reshape(count // sample_bytes, -1, sample_bytes)
+    filled = 0
+    for number in range(count):
+        segment = np.frombuffer(packbits_decode(data[offsets[number] : offsets[number + 1]]), np.uint8)
+        plane = planes[number // sample_bytes, :, sample_bytes - 1 - number % sample_bytes]
+        if len(segment) < len(plane):
+            break
+        plane[:] = segment[: len(plane)]
+        filled += len(plane)
+    return filled
 
 
 def _decode_deflate(data: Data, pixels: PixelFormat) -> Array:

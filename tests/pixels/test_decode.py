@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -426,6 +427,18 @@ def test_damage_gives_a_fault_or_values_but_never_an_exception(tmp_path: Path, c
     _, read = read_all(sources, value_rule("int32"), values.shape)
     assert {fault.code for fault in read.faults} <= {Code.DECODE, Code.TRUNCATED, Code.UNSUPPORTED_PIXELS}
     assert all(fault.message and str(tmp_path) not in fault.message for fault in read.faults)
+
+
+@pytest.mark.parametrize("values", [GREY["u16"][0], RGB16], ids=["grey", "colour"])
+def test_rle_segments_with_too_much_padding(values: Array) -> None:
+    stream = rle(values, 16)
+    offsets = [*np.frombuffer(stream, "<u4", stream[0], 4).tolist(), len(stream)]
+    padded = [stream[a:b] + bytes(6) for a, b in pairwise(offsets)]
+    starts = np.cumsum([64, *map(len, padded)])[:-1]
+    header = np.zeros(16, "<u4")
+    header[: len(starts) + 1] = [len(starts), *starts]
+    decoded = decode_frame(header.tobytes() + b"".join(padded), pixel_format(values, RLE))
+    assert np.array_equal(decoded, values)
 
 
 def test_several_fragments_and_frames(tmp_path: Path) -> None:
