@@ -174,11 +174,19 @@ def _window(plan: VolumePlan) -> Json | None:
     if plan.rule.invert and limits is not None:
         shown = shown and (limits.high - shown[1], limits.high - shown[0])
         limits = Range(0.0, limits.high - limits.low)
-    low, high = limits or shown or (math.nan, math.nan)
+    low, high = _within_type(limits, plan.array.dtype) or shown or (math.nan, math.nan)
     start, end = shown or (low, high)
     if not all(math.isfinite(value) for value in (low, high, start, end)):
         return None
     return {"min": _short(low), "max": _short(high), "start": _short(start), "end": _short(end)}
+
+
+def _within_type(limits: Range | None, dtype: str) -> Range | None:
+    """Return the range as far as the array's type goes: int16 may have been planned for more than it holds."""
+    if limits is None or np.dtype(dtype).kind == "f":
+        return limits
+    info = np.iinfo(dtype)
+    return Range(max(limits.low, info.min), min(limits.high, info.max))
 
 
 def _first_number(text: str | None) -> float | None:

@@ -395,6 +395,12 @@ def test_monochrome1_is_said_to_be_inverted_and_turned_over_on_request() -> None
     assert channel["window"] == {"min": 0, "max": 4095, "start": 2831, "end": 3231}
 
 
+def test_range_ends_with_the_type() -> None:
+    plan, _ = make_plan(1, bits_stored=16, window_center=None)
+    (channel,) = attributes_of(plan)["ome"]["omero"]["channels"]
+    assert channel["window"] == {"min": -1024, "max": 32767, "start": -1024, "end": 32767}
+
+
 def test_float_pixels_without_a_window_have_no_omero() -> None:
     plan, _ = make_plan(1, pixel_keyword="FloatPixelData", bits_allocated=32, window_center=None)
     assert "omero" not in attributes_of(plan)["ome"]
