@@ -26,7 +26,7 @@ EXIT_USAGE, EXIT_TARGET, EXIT_CHECK, EXIT_STOPPED = 2, 3, 4, 130
 UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
-class Bytes(click.ParamType):
+class Bytes(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
     """An amount of bytes: 4GB, 512MiB, 1000000."""
 
     name = "bytes"
@@ -42,7 +42,7 @@ class Bytes(click.ParamType):
         return n_bytes or self.fail("it must be more than nothing", param, ctx)
 
 
-class Chunks(click.ParamType):
+class Chunks(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
     """The three lengths of a chunk: 32,128,128."""
 
     name = "z,y,x"
@@ -194,6 +194,7 @@ def convert(sources: tuple[str, ...], dest: str, *, dry_run: bool, as_json: bool
 @commands.command(epilog="Example: fastdcm scan export/ --sort spacing_z --out map.parquet")
 @sources_argument
 @selection
+@on_gap
 @resources
 @click.option("--out", metavar="FILE", type=click.Path(dir_okay=False), help="Keep the map as a Parquet file.")
 @click.option("--sort", metavar="COLUMN", help="One flat table in the order of a column.")
@@ -203,13 +204,22 @@ def scan(
     sources: tuple[str, ...], *, out: str | None, sort: str | None, group: str | None, as_json: bool, **options: Any
 ) -> int:
     """Show what is in SRC...: patients, studies, series, volumes. Reads headers only."""
-    import fastdcm
     from fastdcm.load.catalog import write_catalog
     from fastdcm.look.progress import shown_progress
     from fastdcm.look.series_table import file_counts, total_lines
+    from fastdcm.model import Options, Resources
+    from fastdcm.run.survey import survey
 
+    chosen = Options(
+        where=options.pop("where"),
+        image_type=options.pop("image_type"),
+        localizers=not options.pop("no_localizers"),
+        derived=not options.pop("no_derived"),
+        on_gap=options.pop("on_gap"),
+    )
+    resources = Resources(memory_bytes=options.pop("memory"), **options)
     with shown_progress(plain=as_json) as progress:
-        found = fastdcm.scan(sources, progress=progress, **options)
+        found = survey(sources, chosen, resources, progress)
     for warning in found.warnings:
         _warn(warning)
     table = found.table.filter([path not in found.left_out for path in found.table["volume"].to_pylist()])

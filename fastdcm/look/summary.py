@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from fastdcm.look.terminal import clean, count_text, size_text, time_text
 from fastdcm.model import Json
-from fastdcm.run.report import Report
+
+if TYPE_CHECKING:
+    from fastdcm.run.report import Report
+    from fastdcm.run.verify import VerifyReport
 
 NAMED_FAILURES = 20
 
@@ -71,6 +75,28 @@ def plan_lines(plan: Json) -> Iterator[str]:
         named = " ".join(f"{key} {clean(refusal[key])}" for key in ("series", "path", "volume") if refusal.get(key))
         files = f" ({count_text(refusal['files'], 'file')})" if refusal.get("files") else ""
         yield f"  {named or 'file'}: {_reason(refusal)}{files}"
+
+
+def verify_lines(report: VerifyReport) -> Iterator[str]:
+    """Yield what the witness found: how much was compared with what, and every difference (the first ones)."""
+    found = report.findings
+    yield (
+        f"{count_text(report.volumes, 'volume')} in {time_text(report.seconds)}; slices compared: {found.hashed} with their "
+        f"hash, {found.decoded} with the pixels of their source, {found.placed} with its position"
+    )
+    if not report.sources:
+        yield "sources are not known: only hashes and tables were checked; name the sources after the store"
+    if found.absent:
+        yield f"{count_text(found.absent, 'slice')}: the source file is not there; only the hash was checked"
+    if found.undecodable:
+        yield f"{count_text(found.undecodable, 'slice')}: pydicom cannot decode the source; only the hash was checked"
+    for mismatch in report.mismatches[:NAMED_FAILURES]:
+        where = "" if mismatch.cell is None else " slice t={} c={} z={}".format(*mismatch.cell)
+        yield f"  {mismatch.check}: {clean(mismatch.volume or 'store')}{where}: {clean(mismatch.message)}"
+    rest = len(report.mismatches) - NAMED_FAILURES
+    if rest > 0:
+        yield f"  and {rest} more; --json has them all"
+    yield f"{count_text(len(report.mismatches), 'mismatch', 'mismatches')}" if report.mismatches else "all is right"
 
 
 def _reason(reason: Json | str) -> str:
