@@ -119,10 +119,8 @@ def test_a_palette_of_either_width_in_either_order(tmp_path: Path, syntax: str, 
     source = write(tmp_path / "a", pixels, INDEX.tobytes(), before=before, vr="OB")
     dtype = f"uint{bits}"
     assert np.array_equal(read_good(source, dtype, 3), looked_up(INDEX, tables, first))
-    assert np.array_equal(
-        read_good(source._replace(slope=2.0, intercept=-5.0), dtype, 3)[0, 0, 0:1],
-        read_good(source, dtype, 3)[0, 0, 0:1],
-    )
+    rescaled = read_good(source._replace(slope=2.0, intercept=-5.0), dtype, 3)
+    assert np.array_equal(rescaled, looked_up(INDEX, tables, first))  # colour has no modality value
 
 
 def test_signed_and_sixteen_bit_indices_and_rle(tmp_path: Path) -> None:
