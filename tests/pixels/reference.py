@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset
-from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import apply_color_lut
 
 from fastdcm.model import FrameFault, PixelFormat
 from tests.pixels.sources import JPEG, read_all, source_of, value_rule
