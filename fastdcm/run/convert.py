@@ -245,7 +245,7 @@ def run_conversion(run: Run, engine: Engine, sources: Sequence[str]) -> Report:
         found = survey_on(
             engine, sources, run.options, ask=True, journal=journal, ignore=_own_folders(run), progress=run.progress
         )
-        append_patients(run.target.work, {plan.path.split("/")[0]: plan.patient for plan in found.plans})
+        append_patients(run.target.work, _new_patients(found, journal))
         state = State(found, list(found.series), dict(journal.volumes), dict(journal.bad))
         _withhold_bad(state, run.options)
         engine, note = _fit(engine, state)
@@ -258,6 +258,11 @@ def run_conversion(run: Run, engine: Engine, sources: Sequence[str]) -> Report:
         _write_tables(run, engine, state, claims, report)
         _keep_journal(run, state, journal)
     return report
+
+
+def _new_patients(found: SeriesMap, journal: Journal) -> dict[str, str]:
+    given = {plan.path.split("/")[0]: plan.patient for plan in found.plans}
+    return {study: patient for study, patient in given.items() if study not in journal.patients}
 
 
 def _known(run: Run) -> Journal:

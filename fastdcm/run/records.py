@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 JOURNAL = "journal.jsonl"
+LOCK = "lock"
 _DOCUMENT_LIMIT_BYTES = 1 << 30
 
 
@@ -81,7 +82,7 @@ def lock_work(work: Path) -> Iterator[None]:
     UsageError
         Another run works on it.
     """
-    with open(work / "lock", "a") as file:
+    with open(work / LOCK, "a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

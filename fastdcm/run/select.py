@@ -51,7 +51,7 @@ def _rules(table: pa.Table, options: Options) -> Iterator[tuple[Iterable[int], R
         yield found, Reason(Code.DERIVED, "left out by --no-derived")
     if options.image_type is not None:
         wanted = image_type_components(options.image_type)
-        if not wanted:
+        if not any(wanted):
             raise UsageError("--image-type wants components, for example ORIGINAL/PRIMARY")
         found = [row for row, parts in enumerate(types) if parts[: len(wanted)] != wanted]
         yield found, Reason(Code.IMAGE_TYPE, f"left out by --image-type {'/'.join(wanted)}")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastdcm.errors import UsageError
-from fastdcm.run.records import JOURNAL, Record, append_records, lock_work
+from fastdcm.run.records import JOURNAL, LOCK, Record, append_records, lock_work
 
 GROUP_VOLUMES = 256
 GROUP_BYTES = 1 << 30
@@ -84,23 +84,29 @@ def hold_target(target: Target) -> Iterator[None]:
     """
     from fastdcm.store.commit import writing
 
+    fresh = not target.dest.exists() and not target.work.exists()
     with writing(str(target.dest)):
         target.dest.mkdir(parents=True, exist_ok=True)
         target.work.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = lock_work(target.work)
     with lock:
         try:
-            _clear(target)
+            shutil.rmtree(target.partials, ignore_errors=True)
             with writing(str(target.work)):
                 target.partials.mkdir()
             yield
         finally:
-            _clear(target)
+            _clear(target, fresh)
 
 
-def _clear(target: Target) -> None:
+def _clear(target: Target, fresh: bool) -> None:
+    """Remove unfinished and replaced volumes; of a first run that made nothing, everything."""
     for folder in (target.partials, target.trash):
         shutil.rmtree(folder, ignore_errors=True)
+    if fresh and _is_empty(target.dest) and not (target.work / JOURNAL).is_file():
+        target.dest.rmdir()
+        (target.work / LOCK).unlink()
+        target.work.rmdir()
 
 
 class Publisher:
