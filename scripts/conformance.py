@@ -105,7 +105,15 @@ def modality_values(ds: Dataset, frame: int, stored: np.ndarray) -> np.ndarray:
 def expected_frame(ds: Dataset, pixels: np.ndarray, row: dict[str, Any]) -> np.ndarray:
     """Return what the slice of a stored frame should hold: (rows, columns) or (channels, rows, columns)."""
     frame = pixels[row["frame"]]
-    if ds.PhotometricInterpretation == "PALETTE COLOR" and ds.get("RedPaletteColorLookupTableDescriptor"):
+    segments = ds.SOPClassUID in (
+        "1.2.840.10008.5.1.4.1.1.66.4",
+        "1.2.840.10008.5.1.4.1.1.66.7",
+    )  # numbers, not colours
+    if (
+        not segments
+        and ds.PhotometricInterpretation == "PALETTE COLOR"
+        and ds.get("RedPaletteColorLookupTableDescriptor")
+    ):
         return np.moveaxis(apply_color_lut(frame, ds), -1, 0)
     if ds.SamplesPerPixel > 1:
         return np.moveaxis(frame, -1, 0)
@@ -211,7 +219,7 @@ def check_simpleitk(store: Path, sources: Sequence[Path]) -> Tally:
     for row in pq.read_table(store / "frames.parquet").to_pylist():
         members.setdefault(row["volume"], []).append(row)
     for volume in fastdcm.open(str(store)).volumes:
-        rows = members[volume.path]
+        rows = members[str(Path(volume.path).relative_to(store))]
         attributes = volume.attributes["fastdcm"]
         geometry = attributes["geometry"]
         if any(row["t"] or row["frame"] or row["tile"] is not None or row["c"] for row in rows):
@@ -232,7 +240,7 @@ def check_simpleitk(store: Path, sources: Sequence[Path]) -> Tally:
             continue
         wrong = differences(volume, image, sitk.GetArrayFromImage(image), attributes)
         if wrong:
-            tally.differ(f"{volume.path} ({paths[0]}): {'; '.join(wrong)}")
+            tally.differ(f"{volume.path.name} ({paths[0]}): {'; '.join(wrong)}")
         else:
             tally.counts["equal"] += 1
     return tally
