@@ -121,6 +121,8 @@ def in_fallback(plan: VolumePlan, options: Options) -> VolumePlan:
 def narrow(frames: Frames, volume: Volume) -> tuple[Frames, Volume]:
     """Return only the frames that the volume uses, and the volume with its cells pointing into them."""
     rows, positions = np.unique(used_rows(volume), return_inverse=True)
+    if len(rows) == len(frames):
+        return frames, volume
     cells = volume.cells.copy()
     cells[volume.cells >= 0] = positions
     return frames.take(rows), replace(volume, cells=cells)

@@ -167,9 +167,9 @@ def value_rule(frames: Frames, volume: Volume, options: Options) -> tuple[ValueR
     transform = slice_transforms(used, options.values)
     photometric = used.texts["photometric"][0]
     invert = options.invert_monochrome1 and photometric == "MONOCHROME1"
-    dtype, fallback = _types(used, transform, invert=invert)
-    padding, padding_value = _padding(used, transform)
     limits = declared_range(used, transform)
+    dtype, fallback = _types(used, transform, limits, invert=invert)
+    padding, padding_value = _padding(used, transform)
     if invert and padding_value is not None and limits is not None:
         padding_value = limits.high - padding_value
     channels = channel_count(used)
@@ -191,9 +191,8 @@ def value_rule(frames: Frames, volume: Volume, options: Options) -> tuple[ValueR
     return rule, tuple(_reasons(used, transform, lossy=rule.lossy))
 
 
-def _types(frames: Frames, transform: Transform, *, invert: bool) -> tuple[str, str | None]:
+def _types(frames: Frames, transform: Transform, limits: Range | None, *, invert: bool) -> tuple[str, str | None]:
     """Return the planned type and the one to fall back to."""
-    limits = declared_range(frames, transform)
     if limits is None:
         return ("float64" if frames.texts["pixel_keyword"][0] == "DoubleFloatPixelData" else "float32"), None
     whole = np.concatenate([transform.slopes, transform.intercepts])
