@@ -120,7 +120,8 @@ def _walk_found(paths: Sequence[bytes], files: Sequence[FoundFile]) -> Walked:
     walked = walk_files([path for path, file in zip(paths, files, strict=True) if file.error is None], WANTED, STOPS)
     if openable.all():
         return walked
-    facts = np.zeros((len(files), walked.facts.shape[1]), np.int64)
+    facts = np.zeros((len(files), len(Fact)), np.int64)
+    facts[:, Fact.STATUS] = Status.NOT_DICOM
     codes = np.full((len(WANTED), len(files)), -1, np.int32)
     facts[openable], codes[:, openable] = walked.facts, walked.codes
     return Walked(facts, codes, walked.values)

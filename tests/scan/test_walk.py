@@ -86,7 +86,7 @@ def test_elements_are_where_pydicom_finds_them(name: str) -> None:
     found = walk.walk_elements(path.read_bytes()[start:], bool(is_explicit))
     with path.open("rb") as file:
         data_set = pydicom.dcmread(file, stop_before_pixels=True)
-        expected = [data_set.get_item(tag) for tag in sorted(data_set.keys())]
+        expected: list[Any] = [data_set.get_item(tag) for tag in sorted(data_set.keys())]
     assert [element.tag for element in found] == [int(element.tag) for element in expected]
     for element, other in zip(found, expected, strict=True):
         if isinstance(other, pydicom.dataelem.RawDataElement):
