@@ -188,7 +188,7 @@ def grid_slots(
     steps = np.diff(distance)
     if len(steps) < 2:
         return np.arange(len(distance))
-    base = frequent_step(steps, tolerances)
+    base = frequent_step(steps, tolerances) if designed else float(steps.min())
     multiples = np.rint(steps / base)
     off = np.abs(steps - multiples * base)
     near = np.where(multiples < 2, tolerances.gap_relative * base, np.minimum(0.05 * multiples, 0.25) * base)

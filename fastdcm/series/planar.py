@@ -76,7 +76,7 @@ def rotation(frames: Frames, rows: Ints, planes: Planes) -> tuple[Ints, Axis]:
     cells : ndarray
         (t, 1, 1) rows.
     axis : Axis
-        Role ``rotation``: degrees from the first slice, right-handed about the shared direction.
+        Role ``rotation``: degrees from the first slice.
     """
     rows = rows[np.lexsort((rows, frames.frame[rows], frames.numbers["instance_number"][rows]))]
     axes = planes.axes[rows]
@@ -85,5 +85,6 @@ def rotation(frames: Frames, rows: Ints, planes: Planes) -> tuple[Ints, Axis]:
         raise ValueError("the slices share no axis of rotation")
     normals = axes[:, :, 2]
     sine = np.cross(normals[0], normals) @ shared
-    degrees = np.rad2deg(np.arctan2(sine, normals @ normals[0])) % 360.0
+    degrees = np.rad2deg(np.unwrap(np.arctan2(sine, normals @ normals[0])))
+    degrees = degrees if degrees[-1] >= 0 else -degrees
     return rows[:, None, None], Axis("t", "rotation", "degree", tuple(np.round(degrees, 6).tolist()))

@@ -91,7 +91,7 @@ def arrange(frames: Frames, position: Ints) -> tuple[Arrangement, ...]:
     if counts.max() == 1:
         return (Arrangement(np.argsort(position)[None, None, :], (), ()),)
     if counts.min() == counts.max():
-        return _complete(frames, position, np.arange(len(frames)))
+        return _complete(frames, position)
     return _ragged(frames, position)
 
 
@@ -216,25 +216,25 @@ def _instance_rank(frames: Frames, cell: Ints) -> Ints:
     return rank
 
 
-def _complete(frames: Frames, position: Ints, rows: Ints) -> tuple[Arrangement, ...]:
-    """Arrange ``rows``, whose positions have equally many images each."""
-    part = frames.take(rows)
-    repeats = len(part) // (int(position.max()) + 1)
-    channels = _channels(part, position, repeats)
+def _complete(frames: Frames, position: Ints) -> tuple[Arrangement, ...]:
+    """Arrange positions with equally many images each."""
+    rows = np.arange(len(frames))
+    repeats = len(frames) // (int(position.max()) + 1)
+    channels = _channels(frames, position, repeats)
     cell = channels[-1].cell if channels else position
     left = repeats // int(np.prod([f.size for f in channels], initial=1))
-    times = _times(part, cell, left) if left > 1 else []
+    times = _times(frames, cell, left) if left > 1 else []
     kept = [*channels[-1:], *times[-1:]]
     outer = [*channels[:-1], *times[:-1]]
     if not outer:
-        return (_fill(part, position, rows, kept),)
+        return (_fill(frames, position, rows, kept),)
     groups = np.unique(np.stack([f.rank for f in outer], axis=1), axis=0, return_inverse=True)[1].reshape(-1)
     arranged = []
     for group in range(int(groups.max()) + 1):
         members = np.flatnonzero(groups == group)
         inside = [Factor(f.tag, f.size, f.rank[members], f.cell[members]) for f in kept]
-        reason = Reason(Code.SPLIT_AXIS, _outer_message(part, outer, members, kept))
-        found = _fill(part.take(members), position[members], rows[members], inside)
+        reason = Reason(Code.SPLIT_AXIS, _outer_message(frames, outer, members, kept))
+        found = _fill(frames.take(members), position[members], members, inside)
         arranged.append(found._replace(reasons=(reason, *found.reasons)))
     return tuple(arranged)
 
@@ -287,34 +287,36 @@ def _inferred_reason(axis: Axis) -> Reason:
 
 def _ragged(frames: Frames, position: Ints) -> tuple[Arrangement, ...]:
     """Arrange positions with unequally many images: steps that have the same positions form a volume."""
-    step = _ragged_steps(frames, position)
-    groups: dict[bytes, list[Ints]] = {}
-    for number in np.unique(step):
-        members = np.flatnonzero(step == number)
-        key = np.sort(position[members] * 1.0).tobytes()
-        groups.setdefault(key, []).append(members)
-    sets = [np.sort(np.concatenate(members)) for members in groups.values()]
-    sets.sort(key=lambda members: (-len(members), int(members[0])))
+    sets = _step_sets(position, _ragged_steps(frames, position))
+    if len(sets) == 1:  # the tag explains nothing; the order of the images always does
+        sets = _step_sets(position, _instance_rank(frames, position))
     arranged: list[Arrangement] = []
     for members in sets:
         labels = np.unique(position[members], return_inverse=True)[1].reshape(-1)
-        for found in _complete(frames, labels, members) if len(members) > labels.max() + 1 else ():
-            arranged.append(_noted(found, frames, position, bool(arranged)))
-        if len(members) == labels.max() + 1:
-            single = Arrangement(members[np.argsort(labels)][None, None, :], (), ())
-            arranged.append(_noted(single, frames, position, bool(arranged)))
+        for found in arrange(frames.take(members), labels):
+            whole = found._replace(cells=members[found.cells])
+            arranged.append(_noted(whole, position) if arranged else whole)
     return tuple(arranged)
 
 
-def _noted(found: Arrangement, frames: Frames, position: Ints, rest: bool) -> Arrangement:
-    """Add the reason ``ragged`` to all but the first volume."""
-    if not rest:
+def _step_sets(position: Ints, step: Ints) -> list[Ints]:
+    """Return the rows of the steps that have images at the same positions, the largest set first."""
+    groups: dict[bytes, list[Ints]] = {}
+    for number in np.unique(step):
+        members = np.flatnonzero(step == number)
+        groups.setdefault(np.sort(position[members]).tobytes(), []).append(members)
+    sets = [np.sort(np.concatenate(members)) for members in groups.values()]
+    return sorted(sets, key=lambda members: -len(members))
+
+
+def _noted(found: Arrangement, position: Ints) -> Arrangement:
+    """Add the reason ``ragged``, once."""
+    if any(reason.code == Code.RAGGED for reason in found.reasons):
         return found
-    total = int(position.max()) + 1
+    counts = np.bincount(position)
     message = (
-        f"the images do not repeat equally often at every position ({np.bincount(position).min()} to "
-        f"{np.bincount(position).max()} times); these are {found.cells.size} images at {found.cells.shape[2]} of "
-        f"{total} positions that do not belong to the complete steps."
+        f"positions do not have equally many images ({counts.min()} to {counts.max()}); these "
+        f"{found.cells.size} images at {found.cells.shape[2]} of {len(counts)} positions are not of the complete steps."
     )
     return found._replace(reasons=(Reason(Code.RAGGED, message), *found.reasons))
 
