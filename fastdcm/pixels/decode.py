@@ -226,7 +226,7 @@ def _with_end(data: Data, stream: Codestream) -> Data:
     SourceError
         TRUNCATED if a JPEG stream ends before its image does.
     """
-    if stream.codec == "jpegxl" or data.rfind(END) > data.rfind(START_OF_SCAN):
+    if stream.codec == "jpegxl" or END in data[-32:] or data.rfind(END) > data.rfind(START_OF_SCAN):
         return data
     if stream.codec == "jpeg":
         first, second = (_by_imagecodecs(data + filler + END, stream, False) for filler in FILLERS)

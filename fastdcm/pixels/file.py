@@ -79,7 +79,14 @@ class SourceFile:
         """Return the bytes before the pixel value (inflated where the file is deflated), None if absurdly many."""
         if self.pixel_offset > HEADER_BYTES_MAX:
             return None
-        return bytes(self.read(0, self.pixel_offset))
+        self._check(0, self.pixel_offset)
+        if self.inflated is not None:
+            return bytes(self.inflated[: self.pixel_offset])
+        header = os.pread(self.descriptor, self.pixel_offset, 0)
+        if len(header) < self.pixel_offset:
+            raise SourceError(Code.TRUNCATED, f"the file ended at byte {len(header)} while it was read")
+        self.bytes_read += len(header)
+        return header
 
     def _check(self, offset: int, length: int) -> None:
         if offset < 0 or length < 0 or offset + length > self.size:

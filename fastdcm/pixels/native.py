@@ -25,6 +25,12 @@ NATIVE_SYNTAXES = frozenset(
     }
 )
 FLOATS = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}
+STORED_TYPES: dict[tuple[str, int], np.dtype[Any]] = {
+    (kind, bits): np.dtype(f"<{kind if bits > 1 else 'u'}{size}")
+    for kinds, bits, size in (("iu", 1, 1), ("iu", 8, 1), ("iu", 12, 2), ("iu", 16, 2), ("iuf", 32, 4), ("iuf", 64, 8))
+    for kind in kinds
+}
+"""By kind and allocated bits; a bit has no sign."""
 
 
 def is_big_endian(pixels: PixelFormat) -> bool:
@@ -41,12 +47,11 @@ def stored_dtype(pixels: PixelFormat) -> np.dtype[Any]:
         UNSUPPORTED_PIXELS for a number of allocated bits that no decoder knows.
     """
     if pixels.keyword in FLOATS:
-        return np.dtype(f"<f{FLOATS[pixels.keyword] // 8}")
-    sizes = {1: 1, 8: 1, 12: 2, 16: 2, 32: 4, 64: 8}
-    if pixels.bits_allocated not in sizes:
+        return STORED_TYPES["f", FLOATS[pixels.keyword]]
+    dtype = STORED_TYPES.get(("i" if pixels.signed else "u", pixels.bits_allocated))
+    if dtype is None:
         raise SourceError(Code.UNSUPPORTED_PIXELS, f"{pixels.bits_allocated} bits allocated are not supported")
-    kind = "i" if pixels.signed and pixels.bits_allocated > 1 else "u"
-    return np.dtype(f"<{kind}{sizes[pixels.bits_allocated]}")
+    return dtype
 
 
 def cell_bits(pixels: PixelFormat) -> int:

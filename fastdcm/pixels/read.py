@@ -199,12 +199,12 @@ def _place(stored: Array, source: FrameSource, rule: ValueRule, out: Array) -> b
 def transform_of(source: FrameSource, rule: ValueRule) -> tuple[float, float, bytes | None]:
     """Return slope, intercept and Modality LUT that make a frame's output values of its stored ones.
 
-    Inversion is part of them: the largest value of the declared range minus the value.
+    Inversion is part of them: the largest value of the declared range minus the value (floats declare none).
     """
     slope, intercept, lut = source.slope, source.intercept, source.lut
     if rule.values == "stored":
         slope, intercept, lut = 1.0, 0.0, None
-    if not rule.invert:
+    if not rule.invert or source.format.keyword in native.FLOATS:
         return slope, intercept, lut
     if lut is not None:
         table = np.frombuffer(lut, "<u2", offset=4)
@@ -214,9 +214,11 @@ def transform_of(source: FrameSource, rule: ValueRule) -> tuple[float, float, by
 
 
 def _declared_range(pixels: PixelFormat) -> tuple[int, int]:
+    """Return what the bits stored allow, or all allocated ones where their number cannot be right."""
+    bits = pixels.bits_stored if 0 < pixels.bits_stored <= pixels.bits_allocated else pixels.bits_allocated
     if pixels.signed:
-        return -(1 << (pixels.bits_stored - 1)), (1 << (pixels.bits_stored - 1)) - 1
-    return 0, (1 << pixels.bits_stored) - 1
+        return -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+    return 0, (1 << bits) - 1
 
 
 # ---------------------------------------------------------------------------- equality

@@ -64,11 +64,7 @@ def _apply_integers(stored: Array, slope: int, intercept: int, out: Array) -> bo
 
 def _same_memory(stored: Array, out: Array) -> bool:
     """Tell whether both are the same bytes (then integers of one size need no copy: their bits are equal)."""
-    return (
-        stored.dtype.itemsize == out.dtype.itemsize
-        and stored.strides == out.strides
-        and stored.__array_interface__["data"][0] == out.__array_interface__["data"][0]
-    )
+    return stored.dtype.itemsize == out.dtype.itemsize and np.may_share_memory(stored, out)
 
 
 def _wrapped(value: int, dtype: np.dtype[Any]) -> Any:
