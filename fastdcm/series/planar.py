@@ -87,4 +87,4 @@ def rotation(frames: Frames, rows: Ints, planes: Planes) -> tuple[Ints, Axis]:
     sine = np.cross(normals[0], normals) @ shared
     degrees = np.rad2deg(np.unwrap(np.arctan2(sine, normals @ normals[0])))
     degrees = degrees if degrees[-1] >= 0 else -degrees
-    return rows[:, None, None], Axis("t", "rotation", "degree", tuple(np.round(degrees, 6).tolist()))
+    return rows[:, None, None], Axis("t", "rotation", "degree", tuple((np.round(degrees, 6) + 0.0).tolist()))

@@ -422,7 +422,7 @@ def test_nuclear_medicine_vectors_become_axes() -> None:
 
 
 def test_segments_are_channels_on_the_union_of_their_positions() -> None:
-    seg: dict[str, Any] = {"modality": "SEG", "sop_class_uid": SEG, "instance": 0, "sop_instance_uid": "1.1", "instance_number": 1}
+    seg: dict[str, Any] = {"modality": "SEG", "sop_class_uid": SEG, "instance": 0, "sop_instance_uid": "1.1"}
     places = [(1, 0.0), (1, 2.5), (2, 2.5), (2, 10.0)]
     images = [image((0, 0, z), **seg, frame=f, segment=s) for f, (s, z) in enumerate(places)]
     (volume,) = grouped(images).volumes
@@ -437,7 +437,7 @@ def test_segments_are_channels_on_the_union_of_their_positions() -> None:
 
 
 def test_a_label_map_has_no_segment_axis() -> None:
-    seg: dict[str, Any] = {"modality": "SEG", "sop_class_uid": "1.2.840.10008.5.1.4.1.1.66.7", "instance": 0, "sop_instance_uid": "1.1"}
+    seg: dict[str, Any] = {"sop_class_uid": "1.2.840.10008.5.1.4.1.1.66.7", "instance": 0, "sop_instance_uid": "1.1"}
     (volume,) = grouped([image((0, 0, 3.0 * f), **seg, frame=f) for f in range(3)]).volumes
     assert (volume.cells.shape, volume.axes) == ((1, 1, 3), ())
 
