@@ -177,6 +177,7 @@ def test_a_file_cut_short_can_be_dropped_or_filled(source: Path) -> None:
     values = volume.numpy()
     np.testing.assert_array_equal(values[here], broken.values[here])
     assert (values[2] == FILL).all()
+    assert broken.affine is not None
     np.testing.assert_allclose(volume.affine(), broken.affine, atol=1e-6)
 
 
