@@ -176,14 +176,12 @@ static int64_t cut(Walk *walk, uint32_t tag, uint32_t length, int64_t value)
     return stop(walk, CUT);
 }
 
-static uint32_t u16(const uint8_t *p) { return (uint32_t)p[0] | (uint32_t)p[1] << 8; }
-static uint32_t u32(const uint8_t *p) { return u16(p) | u16(p + 2) << 16; }
+static inline uint32_t u16(const uint8_t *p) { return (uint32_t)p[0] | (uint32_t)p[1] << 8; }
+static inline uint32_t u32(const uint8_t *p) { return u16(p) | u16(p + 2) << 16; }
 
-/* Return the bytes from a position that is inside the file, or NULL (stopped). */
-static const uint8_t *at(Walk *walk, int64_t position, int64_t count)
+/* Read more of the file; the bytes from a position that is inside it, or NULL (stopped). */
+static const uint8_t *read_at(Walk *walk, int64_t position, int64_t count)
 {
-    if (position >= walk->start && position + count <= walk->start + walk->held)
-        return walk->data + (position - walk->start);
     int64_t amount = position < FIRST_READ_BYTES / 2 ? FIRST_READ_BYTES : NEXT_READ_BYTES;
     if (amount > walk->size - position) amount = walk->size - position;
     ssize_t got;
@@ -203,24 +201,29 @@ static const uint8_t *at(Walk *walk, int64_t position, int64_t count)
     return walk->data;
 }
 
+static inline const uint8_t *at(Walk *walk, int64_t position, int64_t count)
+{
+    if (position >= walk->start && position + count <= walk->start + walk->held)
+        return walk->data + (position - walk->start);
+    return read_at(walk, position, count);
+}
+
 #define VR(a, b) ((unsigned)(a) << 8 | (unsigned)(b))
 
-/* 1: short form, 2: long form of an explicit element's head, 0: no VR */
-static int vr_form(const uint8_t *vr)
+/* 1: short form, 2: long form of an explicit element's head, 0: no VR; by the two letters */
+static uint8_t VR_FORMS[26 * 26];
+
+static void fill_vr_forms(void)
 {
-    switch (VR(vr[0], vr[1])) {
-    case VR('A', 'E'): case VR('A', 'S'): case VR('A', 'T'): case VR('C', 'S'): case VR('D', 'A'): case VR('D', 'S'):
-    case VR('D', 'T'): case VR('F', 'D'): case VR('F', 'L'): case VR('I', 'S'): case VR('L', 'O'): case VR('L', 'T'):
-    case VR('P', 'N'): case VR('S', 'H'): case VR('S', 'L'): case VR('S', 'S'): case VR('S', 'T'): case VR('T', 'M'):
-    case VR('U', 'I'): case VR('U', 'L'): case VR('U', 'S'):
-        return 1;
-    case VR('O', 'B'): case VR('O', 'D'): case VR('O', 'F'): case VR('O', 'L'): case VR('O', 'V'): case VR('O', 'W'):
-    case VR('S', 'Q'): case VR('S', 'V'): case VR('U', 'C'): case VR('U', 'N'): case VR('U', 'R'): case VR('U', 'T'):
-    case VR('U', 'V'):
-        return 2;
-    default:
-        return 0;
-    }
+    static const char short_vrs[] = "AEASATCSDADSDTFDFLISLOLTPNSHSLSSSTTMUIULUS", long_vrs[] = "OBODOFOLOVOWSQSVUCUNURUTUV";
+    for (const char *vr = short_vrs; *vr; vr += 2) VR_FORMS[(vr[0] - 'A') * 26 + vr[1] - 'A'] = 1;
+    for (const char *vr = long_vrs; *vr; vr += 2) VR_FORMS[(vr[0] - 'A') * 26 + vr[1] - 'A'] = 2;
+}
+
+static inline int vr_form(const uint8_t *vr)
+{
+    unsigned first = vr[0] - 'A', second = vr[1] - 'A';
+    return first < 26 && second < 26 ? VR_FORMS[first * 26 + second] : 0;
 }
 
 static int may_be_undefined(const uint8_t *vr)
@@ -235,7 +238,7 @@ static int looks_explicit(const uint8_t *head)
 }
 
 /* Read one element's head; at least 8 bytes are there. */
-static int64_t element(Walk *walk, int64_t position, int explicit, Head *head)
+static inline int64_t element(Walk *walk, int64_t position, int explicit, Head *head)
 {
     if (++walk->elements > MAX_ELEMENTS) return stop(walk, BAD);
     const uint8_t *p = at(walk, position, 8);
@@ -261,7 +264,7 @@ static int64_t element(Walk *walk, int64_t position, int explicit, Head *head)
 }
 
 /* Return the number of a tag in an ascending list, -1 where it is not in it; cheap while tags ascend. */
-static int find_tag(const uint32_t *tags, int count, int *cursor, uint32_t tag)
+static inline int find_tag(const uint32_t *tags, int count, int *cursor, uint32_t tag)
 {
     int i = *cursor;
     if (i && tags[i - 1] >= tag) i = 0;
@@ -804,5 +807,6 @@ static struct PyModuleDef MODULE = {PyModuleDef_HEAD_INIT, "_walk", "The element
 
 PyMODINIT_FUNC PyInit__walk(void)
 {
+    fill_vr_forms();
     return PyModule_Create(&MODULE);
 }

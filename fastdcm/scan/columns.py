@@ -55,7 +55,6 @@ TYPES: Mapping[str, pa.DataType] = {field.name: field.type for field in index_sc
 _TIMES = frozenset({"acquisition_time", "content_time"})
 _PADDINGS = frozenset({"padding", "padding_limit"})
 _MAY_BE_NAN = frozenset({"slope", "intercept"})
-_INT_MOST = 2**31 - 1
 
 
 class Numbers(NamedTuple):
@@ -128,12 +127,18 @@ def _renumber(key: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 def take_values(values: Sequence[Any], codes: Codes, kind: pa.DataType) -> pa.Array:
     """Return ``values[code]`` for every row as an Arrow array, null for code -1."""
-    if not pa.types.is_dictionary(kind):
-        return pa.array(values, kind).take(pa.array(codes, pa.int32(), mask=codes < 0))
+    if not isinstance(kind, pa.DictionaryType):
+        return pa.array(values, kind).take(_masked(codes))
     places: dict[Any, int] = {}  # different bytes may mean the same text
     indices = [-1 if value is None else places.setdefault(value, len(places)) for value in values]
     moved = np.array([*indices, -1], np.int32)[codes]
-    return pa.DictionaryArray.from_arrays(pa.array(moved, mask=moved < 0), pa.array(list(places), kind.value_type))
+    return pa.DictionaryArray.from_arrays(_masked(moved), pa.array(list(places), kind.value_type), safe=False)
+
+
+def _masked(codes: Codes) -> pa.Array:
+    """Return codes as int32 indices, null for -1."""
+    absent = codes < 0
+    return pa.array(codes.astype(np.int32, copy=False), mask=absent if absent.any() else None)
 
 
 def per_combination(
@@ -234,17 +239,16 @@ def _diffusion(get: Getter) -> Sequence[object]:
 def _parse_numbers(fields: Fields, column: Column, components: int) -> Numbers:
     """Read the distinct values: the plain ones in one go, the rest one by one."""
     tagged = fields.tagged(column.tag)
-    if column.tag in rules.COLUMN_VR:  # binary: an implicit 12594 would look like the text "21"
-        values, plain = np.full((len(tagged), components), np.nan), np.zeros(len(tagged), np.bool_)
-    else:
-        values, plain = (parse_times if column.name in _TIMES else parse_decimals)(tagged, components)
-    there = np.repeat(plain[:, None], components, axis=1)
-    for row in np.flatnonzero(~plain):
+    values = np.full((len(tagged) + 1, components), math.nan)
+    there = np.zeros(values.shape, np.bool_)
+    if column.tag not in rules.COLUMN_VR:  # binary: an implicit 12594 would look like the text "21"
+        values[:-1], plain = (parse_times if column.name in _TIMES else parse_decimals)(tagged, components)
+        there[:-1] = plain[:, None]
+    for row in np.flatnonzero(~there[:-1, 0]).tolist():
         read = _read_numbers(column, _untag(tagged[row]), components)
         values[row] = [math.nan if value is None else value for value in read]
         there[row] = [value is not None for value in read]
-    absent = np.full((1, components), math.nan)
-    return Numbers(np.vstack([values, absent]), np.vstack([there, absent == 0]))
+    return Numbers(values, there)
 
 
 def _read_numbers(column: Column, raw: Raw, components: int) -> Sequence[float | None]:
@@ -261,7 +265,9 @@ def _number_column(codes: Codes, numbers: Numbers, column: Column) -> pa.Array:
     if column.name not in _MAY_BE_NAN:
         valid &= np.isfinite(values)
     if column.kind == "float":
-        return pa.array(values, mask=~valid)
-    valid &= (np.abs(values) <= _INT_MOST) & (np.floor(values) == values)
-    whole = np.where(valid, values, 0).astype(np.int32)
-    return pa.array(whole, mask=~valid)
+        return pa.array(values, mask=None if valid.all() else ~valid)
+    with np.errstate(invalid="ignore"):
+        whole = values.astype(np.int32)
+    valid &= whole == values
+    valid &= whole > -(2**31)
+    return pa.array(whole, mask=None if valid.all() else ~valid)
