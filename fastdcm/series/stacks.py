@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from fastdcm.errors import Code
 from fastdcm.model import Axis, Floats, Frames, Geometry, Ints, Options, Reason, Tolerances
-from fastdcm.series.geometry import Plane, base_grid, position_labels, separate_lines, stack_geometry
+from fastdcm.series.geometry import Plane, base_grid, grid_slots, position_labels, separate_lines, stack_geometry
 from fastdcm.series.partition import Part, Planes
-from fastdcm.series.repeats import Arrangement, arrange
+from fastdcm.series.repeats import CHANNEL_TAGS, TIME_TAGS, arrange, tag_codes, tag_values
 
 KEPT_IRREGULAR = "Kept as irregular; --on-gap fill gives a regular grid."
 
@@ -54,26 +55,67 @@ def spacing_reasons(frames: Frames, row: int, needed: bool) -> tuple[Reason, ...
 
 
 def slice_stacks(frames: Frames, part: Part, planes: Planes, options: Options) -> list[Draft]:
-    """Return the volumes of slices with one orientation: table jumps, then repeats, then gaps."""
+    """Return the volumes of slices with one orientation: table jumps, then shifted stacks, repeats, gaps."""
     tolerances = options.tolerances
     plane = plane_of(frames, part, planes)
     if len(part.rows) == 1:
-        return [_stack(frames, part.rows[:, None, None], (), part.reasons, plane, planes, options)[0]]
+        return _stack(frames, part.rows[:, None, None], (), part.reasons, plane, planes, options)
     normal = planes.axes[int(part.rows[0]), :, 2]
     run, jump_mm = separate_lines(planes.positions[part.rows], normal, tolerances)
     drafts = []
     for label in range(int(run.max()) + 1):
         rows = part.rows[run == label]
         reasons = part.reasons if jump_mm == 0 else (*part.reasons, _jump_reason(len(rows), jump_mm, tolerances))
-        position = position_labels(planes.positions[rows] @ normal, tolerances.position_mm)
-        found: Sequence[Arrangement]
-        if int(position.max()) + 1 == len(rows):
-            found = [Arrangement(np.argsort(position)[None, None, :], (), ())]
-        else:
-            found = arrange(frames.take(rows), position)
-        for cells, axes, more in found:
-            drafts += _stack(frames, rows[cells], axes, (*reasons, *more), plane, planes, options)
+        for members, more in _shifted_stacks(frames, rows, planes.positions[rows] @ normal, tolerances):
+            position = position_labels(planes.positions[members] @ normal, tolerances.position_mm)
+            for cells, axes, told in arrange(frames.take(members), position):
+                drafts += _stack(frames, members[cells], axes, (*reasons, *more, *told), plane, planes, options)
     return drafts
+
+
+def _shifted_stacks(
+    frames: Frames, rows: Ints, distance: Floats, tolerances: Tolerances
+) -> list[tuple[Ints, tuple[Reason, ...]]]:
+    """Tell apart stacks that interleave at nearly equal positions, where one tag makes each of them uniform.
+
+    Two acquisitions shifted by a fraction of the step are no repeats, as their positions differ, and together no grid.
+    """
+    heights = np.sort(distance)
+    distinct = heights[np.diff(heights, prepend=-np.inf) > tolerances.position_mm]
+    slots = grid_slots(distinct, tolerances, designed=False)
+    if len(distinct) < 4 or (slots is not None and slots[-1] < 4 / 3 * len(slots)):  # a grid, with some holes at most
+        return [(rows, ())]
+    part = frames.take(rows)
+    for tag in (*CHANNEL_TAGS, *TIME_TAGS):
+        code = tag_codes(part, tag)
+        if not 0 < code.max() < len(rows) // 2:
+            continue
+        stacks = [np.flatnonzero(code == label) for label in range(int(code.max()) + 1)]
+        if not _interleave([np.sort(distance[stack]) for stack in stacks], tolerances):
+            continue
+        values = tag_values(part, tag)
+        return [
+            (rows[stack], (_shift_reason(tag.name, values[int(stack[0])], values[int(other[0])]),))
+            for stack, other in zip(stacks, [*stacks[1:], stacks[0]], strict=True)
+        ]
+    return [(rows, ())]
+
+
+def _interleave(stacks: Sequence[Floats], tolerances: Tolerances) -> bool:
+    """Tell whether stacks, (z,) ascending heights each, are uniform each and overlap one another."""
+    for stack in stacks:
+        steps = np.diff(stack)
+        if len(steps) < 1 or steps.min() <= tolerances.position_mm:
+            return False
+        if np.ptp(steps) > max(tolerances.uniform_mm, tolerances.uniform_relative * float(steps.mean())):
+            return False
+    ordered = sorted(stacks, key=lambda stack: float(stack[0]))
+    return all(lower[-1] > upper[0] for lower, upper in pairwise(ordered))
+
+
+def _shift_reason(name: str, here: object, there: object) -> Reason:
+    message = f"{name} is {here} here and {there} in images between these slices: each is a uniform stack of its own."
+    return Reason(Code.SPLIT_AXIS, message)
 
 
 def _jump_reason(slices: int, jump_mm: float, tolerances: Tolerances) -> Reason:

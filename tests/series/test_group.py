@@ -231,6 +231,27 @@ def test_13_a_moved_table_gives_two_volumes() -> None:
 # ---------------------------------------------------------------------------- tolerances and order
 
 
+@pytest.mark.parametrize("shift", [0.3, 0.5, 1.2])
+def test_acquisitions_that_interleave_at_nearly_equal_positions_are_apart(shift: float) -> None:
+    first, second = [0, 5.0, 10, 15, 20], [z + shift for z in (0, 5, 10, 15)]
+    found = grouped(stack(first, acquisition_number=1) + stack(second, acquisition_number=2))
+    assert shapes(found) == [(1, 1, 5), (1, 1, 4)]
+    assert all(volume.geometry.uniform for volume in found.volumes)
+    assert "Acquisition Number (0020,0012) is 1 here and 2" in found.volumes[0].reasons[0].message
+
+
+def test_interleaved_passes_of_one_stack_stay_together() -> None:
+    images = stack([0, 5, 10, 15, 20, 30], acquisition_number=[1, 2, 1, 2, 1, 1])
+    (volume,) = grouped(images).volumes
+    assert volume.geometry.missing_slices == (5,)
+
+
+def test_acquisitions_after_each_other_are_one_uneven_volume() -> None:
+    images = stack([0, 2.5, 5, 7.5], acquisition_number=1) + stack([12.0, 17, 22, 27], acquisition_number=2)
+    (volume,) = grouped(images).volumes
+    assert codes(volume) == [Code.IRREGULAR]
+
+
 def test_noise_within_the_tolerances_does_not_split() -> None:
     images = [
         image((0, 0, 5.0 * i), (1, 4e-4 * (i % 2), 0, -4e-4 * (i % 2), 1, 0), spacing_y=0.7 * (1 + 4e-5 * (i % 2)))
