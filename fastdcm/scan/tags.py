@@ -187,6 +187,7 @@ def _data_set_start(header: bytes) -> int:
 
 def _little_endian(data: bytes) -> bytes:
     """Rewrite a big endian data set as explicit little endian, without what cannot be written."""
+    from pydicom.charset import convert_encodings
     from pydicom.filebase import DicomBytesIO
     from pydicom.filereader import read_dataset
     from pydicom.filewriter import write_data_element
@@ -195,12 +196,13 @@ def _little_endian(data: bytes) -> bytes:
         dataset = read_dataset(BytesIO(data), False, False, stop_when=lambda tag, vr, length: tag >> 16 >= 0x7FE0)
     except tag_json.BROKEN:
         return b""
+    encodings = convert_encodings(dataset.get("SpecificCharacterSet") or "ISO_IR 100")  # as they were decoded
     written: list[bytes] = []
     for tag in sorted(dataset.keys()):
         out = DicomBytesIO()
         out.is_little_endian, out.is_implicit_VR = True, False
         try:
-            write_data_element(out, dataset[tag], ["latin-1"])
+            write_data_element(out, dataset[tag], encodings)
         except tag_json.BROKEN:
             continue
         written.append(out.getvalue())

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom import uid as uids
-from pydicom.datadict import DicomDictionary, RepeatersDictionary, dictionary_keyword, dictionary_VR
+from pydicom._dicom_dict import DicomDictionary, RepeatersDictionary
+from pydicom.datadict import dictionary_keyword, dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
@@ -92,10 +93,10 @@ def test_no_text_leaks_whatever_attribute_it_is_in() -> None:
     dataset.SegmentSequence = [nested]
     dataset.private_block(0x0009, "GEMS_IDEN_01", create=True).add_new(0x01, "LO", MARKER)
     dataset.private_block(0x7053, MARKER, create=True).add_new(0x00, "DS", "1.5")
-    for tag, (vr, *_) in RepeatersDictionary.items():
-        group = int(str(tag)[:2] + "02", 16)
-        if str(tag).startswith("60") and vr in TEXT_VRS:
-            dataset.add_new(group << 16 | int(str(tag)[4:], 16), vr, marked_text(vr))
+    for mask, (vr, *_) in RepeatersDictionary.items():
+        group = int(mask[:2] + "02", 16)
+        if mask.startswith("60") and vr in TEXT_VRS:
+            dataset.add_new(group << 16 | int(mask[4:], 16), vr, marked_text(vr))
     for syntax in (uids.ExplicitVRLittleEndian, uids.ImplicitVRLittleEndian, uids.ExplicitVRBigEndian):
         found = document(dataset, "technical", syntax)
         text = json.dumps(found).upper()
