@@ -258,12 +258,18 @@ FALLBACK_SYNTAX: dict[Codec, str] = {
     "jpeg2000": "1.2.840.10008.1.2.4.90",
     "htj2k": "1.2.840.10008.1.2.4.201",
 }
-LENIENT = {("jpeg", "pylibjpeg"), ("jpegls", "pylibjpeg")}
-"""Plugins that give arbitrary pixels, and no error, for a stream that was cut short."""
+FALLBACK_PLUGINS = {
+    "jpeg": ("pillow",),
+    "jpegls": ("pyjpegls",),
+    "jpeg2000": ("pylibjpeg", "pillow"),
+    "htj2k": ("pylibjpeg",),
+}
+"""Those that can be trusted with damaged data: for some of it GDCM ends the process, and pylibjpeg's libjpeg gives
+arbitrary pixels, and no error, for a stream that was cut short."""
 
 
 def _by_pydicom(data: bytes, stream: Codestream, pixels: PixelFormat, error: Exception) -> Array:
-    """Return what the first of pydicom's plugins gives that can decode the frame, else raise ``error``."""
+    """Return what the first of the plugins gives that can decode the frame, else raise ``error``."""
     from pydicom.encaps import encapsulate
     from pydicom.pixels.decoders.base import get_decoder
 
@@ -284,8 +290,8 @@ def _by_pydicom(data: bytes, stream: Codestream, pixels: PixelFormat, error: Exc
         "pixel_representation": int(stream.signed),
         "planar_configuration": 0,
     }
-    for plugin in decoder.available_plugins:
-        if (stream.codec, plugin) in LENIENT:
+    for plugin in FALLBACK_PLUGINS[stream.codec]:
+        if plugin not in decoder.available_plugins:
             continue
         try:
             array: Array = decoder.as_array(encapsulate([data]), index=0, raw=True, decoding_plugin=plugin, **options)[

@@ -149,10 +149,15 @@ def _inflate(file: SourceFile) -> SourceFile:
 
 
 def _file_meta_end(head: bytes) -> int:
-    """Return where the file meta group ends, by its group length (0002,0000)."""
-    if head[128:140] != b"DICM\x02\x00\x00\x00UL\x04\x00" or len(head) < 144:
-        raise SourceError(Code.BAD_HEADER, "a deflated file needs a file meta group with its length")
-    return min(144 + int.from_bytes(head[140:144], "little"), len(head))
+    """Walk the file meta group, which is always explicit little endian (PS3.10 7.1), and return where it ends."""
+    offset = 132 if head[128:132] == b"DICM" else 0
+    while head[offset : offset + 2] == b"\x02\x00":
+        long = head[offset + 4 : offset + 6] in (b"OB", b"OW", b"UN", b"SQ", b"UT")
+        length = head[offset + 8 : offset + 12] if long else head[offset + 6 : offset + 8]
+        offset += (12 if long else 8) + int.from_bytes(length, "little")
+    if not 0 < offset < len(head):
+        raise SourceError(Code.BAD_HEADER, "a deflated file needs a file meta group before its data set")
+    return offset
 
 
 def _find_pixels(data_set: bytes) -> tuple[int, int]:

@@ -318,6 +318,43 @@ def test_a_jp2_container_is_opened(tmp_path: Path) -> None:
     assert np.array_equal(decode_frame(stream, pixel_format(values, JPEG + "90")), values)
 
 
+# ---------------------------------------------------------------------------- pydicom's plugins as the fallback
+
+
+def refuse(*args: Any, **options: Any) -> None:
+    raise RuntimeError("imagecodecs cannot")
+
+
+@pytest.mark.parametrize(
+    ("codec", "depth"),
+    [(c, d) for c in ("jpeg-ls", "jpeg-2000", "htj2k") for d in ("u8", "u12", "s12", "u16", "s16")],
+)
+def test_what_imagecodecs_cannot_decode_a_plugin_does(codec: str, depth: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    values, bits = GREY[depth]
+    case = LOSSLESS[codec]
+    stream = case.encode(values, bits)
+    monkeypatch.setattr(ic, "jpegls_decode", refuse)
+    monkeypatch.setattr(ic, "jpeg2k_decode", refuse)
+    decoded = decode_frame(stream, pixel_format(values, case.syntax, bits_stored=bits))
+    assert np.array_equal(decoded, values)
+
+
+@pytest.mark.parametrize("marked", ["jfif", "adobe-rgb"])
+def test_colour_by_a_plugin_is_within_two(marked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream, pixels = jpeg_colour(marked), pixel_format(RGB8, JPEG + "50", photometric="YBR_FULL")
+    expected = decode_frame(stream, pixels).astype(int)
+    monkeypatch.setattr(ic, "jpeg8_decode", refuse)
+    assert np.abs(decode_frame(stream, pixels) - expected).max() <= 2
+
+
+def test_the_first_decoder_says_why_where_no_plugin_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    values, bits = GREY["u16"]
+    stream = jpeg_lossless(1)(values, bits)
+    monkeypatch.setattr(ic, "jpeg8_decode", refuse)
+    with pytest.raises(RuntimeError, match="imagecodecs cannot"):
+        decode_frame(stream, pixel_format(values, JPEG + "70"))
+
+
 # ---------------------------------------------------------------------------- syntaxes that lie
 
 

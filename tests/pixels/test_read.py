@@ -222,6 +222,13 @@ def test_a_deflated_file_is_inflated_once_and_gives_its_inflated_header(tmp_path
     assert read.bytes_read < source.size * 2
 
 
+def test_a_deflated_file_without_a_group_length(tmp_path: Path) -> None:
+    source = write(tmp_path / "a", pixel_format(VALUES[0], DEFLATED, n_frames=5), VALUES.tobytes())
+    content = Path(source.path).read_bytes()
+    shorter = rewritten(source, content[:132] + content[144:])
+    assert np.array_equal(read_good(shorter, "int16"), VALUES[0])
+
+
 def test_a_deflated_bomb_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastdcm.pixels.file.INFLATED_BYTES_MAX", 2**20)
     zeros = np.zeros((1, 1500, 1500), "u2")
