@@ -162,10 +162,10 @@ def _plausible_start(head: bytes, size: int) -> bool:
 
 
 def _no_dicom_after_all(row: Row, header: Header) -> rules.Verdict | None:
-    """Return the outcome of a file that only started like DICOM: it has neither a SOP Class nor an image."""
-    if header.prefix or row["sop_class_uid"] or row["modality"] or (row["rows"] and header.pixel_tag):
+    """Return the outcome of a file that only started like DICOM: it does not say what it is."""
+    if header.prefix or row["sop_class_uid"] or row["sop_instance_uid"] or row["modality"]:
         return None
-    return Outcome.NOT_DICOM, Code.NO_DICOM, "starts like DICOM, but no image and no SOP Class were found"
+    return Outcome.NOT_DICOM, Code.NO_DICOM, "starts like DICOM, but neither a SOP Class nor a Modality was found"
 
 
 # ---------------------------------------------------------------------------- the header
