@@ -157,7 +157,7 @@ def separate(cell: Ints, code: Ints) -> tuple[int, Ints, Ints] | None:
     pairs, finer, members = np.unique(cell * width + code, return_inverse=True, return_counts=True)
     owner = pairs // width
     first, values = np.unique(owner, return_index=True)[1], np.unique(owner, return_counts=True)[1]
-    if values.min() != values.max() or members.min() != members.max() or values[0] == 1:
+    if members.min() != members.max() or values[0] == 1:
         return None
     rank_of_pair = np.arange(len(pairs)) - np.repeat(first, values)
     finer = finer.reshape(-1)
