@@ -392,6 +392,7 @@ def _warnings_as_lines() -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.showwarning = show
+        warnings.filterwarnings("ignore", module="pydicom")  # odd values are recorded as reasons, not shouted
         yield
 
 

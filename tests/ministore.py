@@ -139,8 +139,8 @@ def catalog_row(small: Small) -> dict[str, Any]:
         "slices": small.values.shape[-3],
         "rows": small.values.shape[-2],
         "columns": small.values.shape[-1],
-        "channels": 1,
-        "timepoints": 1,
+        "channels": dict(zip(small.axes, small.values.shape, strict=True)).get("c", 1),
+        "timepoints": dict(zip(small.axes, small.values.shape, strict=True)).get("t", 1),
         "uniform": small.affine is not None,
         "dtype": str(small.values.dtype),
         "shape": "x".join(map(str, small.values.shape)),
@@ -188,12 +188,18 @@ def _write_table(table: pa.Table, path: Path) -> None:
     pq.write_table(table.replace_schema_metadata({"generation": GENERATION}), path)
 
 
+def write_table_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a table of a store from rows."""
+    _write_table(pa.Table.from_pylist([dict(row) for row in rows]), path)
+
+
 def _write_manifest(root: Path, smalls: Sequence[Small], source: Path) -> None:
     files: list[dict[str, Any]] = []
     frames: list[dict[str, Any]] = []
     for small in smalls:
         shape = dict(zip(small.axes, small.values.shape, strict=True))
-        cells = np.ndindex(shape.get("t", 1), shape.get("c", 1), shape["z"])
+        channels = 1 if small.dims.get("c", {}).get("role") == "colour" else shape.get("c", 1)
+        cells = np.ndindex(shape.get("t", 1), channels, shape["z"])
         for (t, c, z), path in zip(cells, small.files, strict=True):
             frames.append({"volume": small.path, "t": t, "c": c, "z": z, "file": len(files), "frame": 0, "tile": None})
             files.append(

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 LABEL = 14
 LISTED = 8
 """Values of an axis that are written out before the rest is counted."""
+NOISE_MM = 1e-6
+"""Residuals below come from arithmetic, not from the scanner."""
 
 
 def volume_lines(volume: Volume) -> Iterator[str]:
@@ -69,15 +71,17 @@ def _identity(volume: Volume, identity: Json, source: Json) -> Iterator[str]:
 def _geometry(geometry: Json, slices: Json) -> Iterator[str]:
     spacing = geometry.get("spacing")
     if spacing:
-        kinds = f"in-plane {clean(geometry.get('spacing_kind', '?'))}, z {clean(geometry.get('spacing_z_source', '?'))}"
-        yield _line("spacing", f"{' x '.join(map(mm_text, spacing))} mm (x, y, z; {kinds})")
+        plane, step = clean(geometry.get("spacing_kind", "none")), clean(geometry.get("spacing_z_source", "none"))
+        xy = "x, y unknown" if plane == "none" else f"{mm_text(spacing[0])} x {mm_text(spacing[1])} mm (x, y; {plane})"
+        z = "z unknown" if step == "none" else f"{mm_text(spacing[2])} mm (z; {step})"
+        yield _line("spacing", f"{xy}, {z}")
     if geometry.get("origin") is None:
         yield _line("position", "unknown: no affine, and none is made up")
     else:
         yield _line("origin", f"{_vector(geometry['origin'])} mm LPS")
         columns = zip(*geometry.get("direction") or (), strict=True)
         yield _line("direction", ", ".join(f"{axis} {_vector(c)}" for axis, c in zip("xyz", columns, strict=False)))
-    yield _line("grid", _grid(geometry))
+        yield _line("grid", _grid(geometry))
     thickness = slices.get("thickness_mm")
     if isinstance(thickness, int | float):
         gap = slices.get("gap_mm")
@@ -96,7 +100,7 @@ def _grid(geometry: Json) -> str:
     missing = geometry.get("missing_slices") or ()
     if missing:
         words.append(f"missing slices {_list(missing)} of the full grid")
-    if geometry.get("max_residual_mm"):
+    if (geometry.get("max_residual_mm") or 0) > NOISE_MM:
         words.append(f"largest residual {geometry['max_residual_mm']:.3g} mm")
     return "; ".join(words)
 
@@ -105,12 +109,13 @@ def _intensity(intensity: Json) -> Iterator[str]:
     if not intensity:
         return
     unit = f" {clean(intensity['rescale_type'])}" if intensity.get("rescale_type") else ""
+    slope, intercept = intensity.get("rescale_slope"), intensity.get("rescale_intercept")
+    transform = ""
     if intensity.get("rescale_per_slice"):
-        transform = "slope and intercept differ by slice"
-    else:
-        slope, intercept = intensity.get("rescale_slope", 1.0), intensity.get("rescale_intercept", 0.0)
-        transform = f"stored x {slope:g} {'+' if intercept >= 0 else '-'} {abs(intercept):g}"
-    yield _line("values", f"{clean(intensity.get('values', '?'))}{unit} ({transform})")
+        transform = " (slope and intercept differ by slice)"
+    elif slope is not None and intercept is not None:
+        transform = f" (stored x {slope:g} {'+' if intercept >= 0 else '-'} {abs(intercept):g})"
+    yield _line("values", f"{clean(intensity.get('values', '?'))}{unit}{transform}")
     photometric = clean(intensity.get("photometric_interpretation", "?"))
     source = clean(intensity.get("source_photometric_interpretation", photometric))
     bits = f", {intensity['bits_stored']} bits stored" if intensity.get("bits_stored") else ""
@@ -146,7 +151,7 @@ def _reason(reason: Any) -> str:
 
 
 def _vector(values: Sequence[float]) -> str:
-    return "(" + ", ".join(f"{value:.6g}" for value in values) + ")"
+    return "(" + ", ".join(f"{round(value, 6) + 0.0:.6g}" for value in values) + ")"
 
 
 def _list(values: Sequence[Any]) -> str:

@@ -63,18 +63,20 @@ class _Meter:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._stage = ""
-        self._start = clock()
+        self._start = self._last = clock()
 
     def enter(self, progress: Progress) -> None:
-        """Start to measure anew where a stage begins."""
+        """Start to measure anew where a stage begins: at the end of the one before, not at its own first word."""
         if progress.stage != self._stage:
-            self._stage, self._start = progress.stage, self._clock()
+            self._stage, self._start = progress.stage, self._last
+        self._last = self._clock()
 
     def text(self, progress: Progress) -> str:
         """Return counts, speed and time left in one line."""
         seconds = max(self._clock() - self._start, 1e-3)
-        if progress.stage in ("scan", "group"):
-            return f"{progress.files} files, {progress.files / seconds:.0f} files/s"
+        if progress.stage in ("scan", "group", "tables"):
+            speed = f", {progress.files / seconds:.0f} files/s" if progress.stage == "scan" else ""
+            return f"{progress.files} files{speed}"
         parts = [f"{progress.volumes} of {progress.volumes_total} volumes"]
         if progress.files:
             parts.append(f"{progress.files} files")

@@ -119,14 +119,15 @@ def series_lines(table: pa.Table, width: int, *, sort: str | None = None, group:
     if not rows:
         return
     indent = " " * depth
-    yield Text(indent + _cells([("n" if not flat else "series", _widest(label, rows), False)], layout, None), "bold")
-    headed = _tree(rows) if not flat else _grouped(rows, group)
-    for item in headed:
-        if isinstance(item, Text):
-            item.truncate(width, overflow="ellipsis")
-            yield item
-            continue
-        yield from _row_lines(item, label(item), _widest(label, rows), layout, indent, width)
+    title = "series" if flat else "n"
+    lines = [Text(indent + _cells([(title, _widest(label, rows), False)], layout, None), "bold")]
+    for item in _grouped(rows, group) if flat else _tree(rows):
+        lines += (
+            [item] if isinstance(item, Text) else _row_lines(item, label(item), _widest(label, rows), layout, indent)
+        )
+    for line in lines:
+        line.truncate(width, overflow="ellipsis")
+        yield line
 
 
 def total_lines(table: pa.Table, outcomes: Mapping[str, int] | None = None) -> Iterator[Text]:
@@ -225,14 +226,12 @@ def _cell(text: str, width: int, right: bool) -> str:
 
 
 def _row_lines(
-    row: Row, label: str, label_width: int, layout: Mapping[str, tuple[Column, int]], indent: str, width: int
+    row: Row, label: str, label_width: int, layout: Mapping[str, tuple[Column, int]], indent: str
 ) -> Iterator[Text]:
     yield Text(indent + _cells([(label, label_width, False)], layout, row))
     if "reasons" not in layout and row["reasons"]:
         under = " " * (len(indent) + label_width + GAP)
-        line = Text(under + _reasons(row), "yellow")
-        line.truncate(width, overflow="ellipsis")
-        yield line
+        yield Text(under + _reasons(row), "yellow")
 
 
 def _tree(rows: Iterable[Row]) -> Iterator[Text | Row]:
@@ -244,8 +243,8 @@ def _tree(rows: Iterable[Row]) -> Iterator[Text | Row]:
         for depth, (name, style) in enumerate(HEADINGS.items()):
             new = new or name not in last or last[name] != row[name]
             if new:
-                date = f"  {clean(row['study_date'])}" if name == "study" and row["study_date"] else ""
-                yield Text(" " * depth + f"{name} {clean(row[name])}{date}", style)
+                date = f"{clean(row['study_date'])} " if name == "study" and row["study_date"] else ""
+                yield Text(" " * depth + f"{name} {date}{clean(row[name])}", style)
             last[name] = row[name]
         yield row
 

@@ -81,13 +81,14 @@ def verify_lines(report: VerifyReport) -> Iterator[str]:
     """Yield what the witness found: how much was compared with what, and every difference (the first ones)."""
     found = report.findings
     yield (
-        f"{count_text(report.volumes, 'volume')} in {time_text(report.seconds)}; slices compared: {found.hashed} with their "
-        f"hash, {found.decoded} with the pixels of their source, {found.placed} with its position"
+        f"{count_text(report.volumes, 'volume')} in {time_text(report.seconds)}; slices compared: {found.hashed} with "
+        f"their hash, {found.decoded} with the pixels of their source, {found.placed} with its position"
     )
     if not report.sources:
         yield "sources are not known: only hashes and tables were checked; name the sources after the store"
     if found.absent:
-        yield f"{count_text(found.absent, 'slice')}: the source file is not there; only the hash was checked"
+        text = "the source is not there, or pydicom cannot open it; only the hash was checked"
+        yield f"{count_text(found.absent, 'slice')}: {text}"
     if found.undecodable:
         yield f"{count_text(found.undecodable, 'slice')}: pydicom cannot decode the source; only the hash was checked"
     for mismatch in report.mismatches[:NAMED_FAILURES]:

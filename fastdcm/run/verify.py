@@ -311,7 +311,9 @@ def _check_volume(task: Task) -> Findings:
         faults = [*_check_row(task, volume), *_check_shards(task, volume)]
     except Exception as error:  # noqa: BLE001 - whatever a broken document makes a reader raise is what we look for
         return Findings(mismatches=(Mismatch(task.volume, "read", None, f"cannot be opened: {error!r}"),))
-    cells = task.wanted if task.wanted is not None else frozenset(np.ndindex(layout.shape))
+    cells = frozenset(np.ndindex(layout.shape))
+    if task.wanted is not None:  # the catalogue counts colour as channels, cells do not
+        cells &= {(t, min(c, layout.shape[1] - 1), z) for t, c, z in task.wanted}
     found = Findings(mismatches=tuple(faults))
     sources = {one.cell: one for one in task.slices}
     for block in _blocks(volume, layout, cells):

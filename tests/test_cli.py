@@ -1,0 +1,308 @@
+"""The command line: exit codes, what goes to which stream, and that help is fast."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import fastdcm
+from fastdcm.cli import Bytes, Chunks, run
+from fastdcm.errors import CheckError, FastdcmError, GeometryError, TargetError, UsageError
+from tests import dicomgen
+from tests.ministore import Small, write_store
+
+AFFINE = np.diag([0.5, 0.75, 2.5, 1.0])
+HEAVY = ("numpy", "pyarrow", "pydicom", "zarr", "dask", "duckdb", "imagecodecs", "numcodecs", "rich")
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a store ``s.zarr`` made of ``src``: two CT series and a 4-D MR."""
+    folder = tmp_path_factory.mktemp("cli")
+    dicomgen.make_series(folder / "src", n=5, series="thin", step=1.25, kernel="LUNG")
+    dicomgen.make_series(folder / "src", n=3, series="thick", step=5.0)
+    dicomgen.two_phases(folder / "src")
+    assert run(["convert", str(folder / "src"), str(folder / "s.zarr"), "--workers", "1"]) == 0
+    return folder
+
+
+def last_json(text: str) -> dict[str, Any]:
+    loaded = json.loads(text.splitlines()[-1])
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+# ---------------------------------------------------------------------------- convert
+
+
+def test_convert_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dicomgen.make_series(tmp_path / "src", n=4)
+    assert run(["convert", str(tmp_path / "src"), str(tmp_path / "s.zarr")]) == 0
+    out, err = capsys.readouterr()
+    assert "1 volume written" in out
+    assert "files    4: 4 converted" in out
+    assert err == ""
+
+
+def test_failures_are_named_and_exit_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, broken, _ = dicomgen.cut_short(tmp_path / "src")
+    assert run(["convert", str(tmp_path / "src"), str(tmp_path / "s.zarr"), "--json"]) == 1
+    out = capsys.readouterr().out
+    assert f"{broken}: failed/truncated" in out
+    document = last_json(out)
+    assert document["exit_code"] == 1
+    assert document["outcomes"]["failed"] == 5
+    assert sum(document["outcomes"].values()) == document["files"]
+
+
+def test_many_failures_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = dicomgen.make_series(tmp_path / "src", n=25)
+    broken.paths[0].write_bytes(broken.paths[0].read_bytes()[:-9])
+    assert run(["convert", str(tmp_path / "src"), str(tmp_path / "s.zarr")]) == 1
+    out = capsys.readouterr().out
+    assert out.count("sibling-failed: ") <= 20
+    assert "and 5 more; all are in" in out
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dicomgen.make_series(tmp_path / "src", n=4, bits_stored=16)
+    assert run(["convert", str(tmp_path / "src"), str(tmp_path / "s.zarr"), "--dry-run", "--json"]) == 0
+    out = capsys.readouterr().out
+    assert "zyx 4x22x18" in out
+    assert "int16 (int32 if needed)" in out
+    plan = last_json(out)["plan"]
+    assert plan["totals"]["volumes"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["src"]
+
+
+def test_a_dry_run_with_refusals_exits_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dicomgen.cut_short(tmp_path / "src")
+    assert run(["convert", str(tmp_path / "src"), str(tmp_path / "s.zarr"), "--dry-run"]) == 1
+    assert "refused" in capsys.readouterr().out
+    assert not (tmp_path / "s.zarr").exists()
+
+
+def test_every_option_reaches_python_under_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Same names and defaults in the command line and in Python."""
+    import inspect
+
+    from fastdcm.run import convert as module
+
+    seen: dict[str, Any] = {}
+
+    def fake(sources: tuple[str, ...], dest: str, **options: Any) -> None:
+        seen.update(options)
+        raise UsageError("enough")
+
+    signature = inspect.signature(module.convert)
+    monkeypatch.setattr(fastdcm, "convert", fake)
+    assert run(["convert", "a", "b", "c"]) == 2
+    given = {name: value for name, value in seen.items() if name != "progress"}
+    known = {name: p.default for name, p in signature.parameters.items() if p.kind is p.KEYWORD_ONLY}
+    assert given == {name: known[name] for name in given}
+    assert set(known) - set(given) == {"tolerances", "progress"}
+    flags = ["--where", "slices > 3", "--image-type", "ORIGINAL/PRIMARY", "--no-localizers", "--no-derived"]
+    flags += ["--values", "stored", "--codec", "lz4", "--chunks", "8,64,64", "--shard", "1MiB", "--workers", "3"]
+    flags += ["--threads", "2", "--memory", "4GB", "--scheduler", "processes", "--on-gap", "fill", "--on-bad-frame"]
+    flags += ["drop", "--on-conflict", "newest", "--metadata", "full", "--overwrite", "--no-resume", "--dry-run"]
+    flags += ["--work", "w", "--invert-monochrome1"]
+    assert run(["convert", "a", "b", *flags]) == 2
+    assert all(seen[name] != known[name] for name in given)
+    assert (seen["chunks"], seen["shard"], seen["memory"]) == ((8, 64, 64), 2**20, 4 * 10**9)
+
+
+# ---------------------------------------------------------------------------- scan, ls, info, verify
+
+
+def test_scan_prints_the_tree(converted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["scan", str(converted / "src")]) == 0
+    out = capsys.readouterr().out
+    assert "patient P" in out
+    assert "LUNG" in out
+    assert "2x4" in out
+    assert "16 files: 16 image" in out
+
+
+def test_scan_keeps_the_map(converted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "map.parquet"
+    arguments = ["scan", str(converted / "src"), "--out", str(out), "--json", "--where", "modality == 'CT'"]
+    assert run(arguments) == 0
+    table = pq.read_table(out)
+    assert sorted(table["kernel"].to_pylist()) == ["LUNG", "STANDARD"]
+    assert [row["slices"] for row in last_json(capsys.readouterr().out)["volumes"]] == table["slices"].to_pylist()
+    assert run(["scan", str(converted / "src"), "--out", str(tmp_path / "no" / "map.parquet")]) == 3
+
+
+def test_ls(converted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["ls", str(converted / "s.zarr"), "--where", "spacing_z < 2", "--json"]) == 0
+    (volume,) = last_json(capsys.readouterr().out)["volumes"]
+    assert (volume["kernel"], volume["slices"]) == ("LUNG", 5)
+    assert run(["ls", str(converted / "s.zarr"), "--sort", "slices"]) == 0
+    assert "3 volumes" in capsys.readouterr().out
+
+
+def test_info_of_store_and_volume(converted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["info", str(converted / "s.zarr")]) == 0
+    assert "volumes       3" in capsys.readouterr().out
+    (volume,) = fastdcm.open(converted / "s.zarr").query("kernel == 'LUNG'")  # type: ignore[union-attr]
+    assert run(["info", str(volume.path)]) == 0
+    out = capsys.readouterr().out
+    assert "spacing       0.5 x 0.75 mm (x, y; patient), 1.25 mm (z; positions)" in out
+    assert "overlap 1.25 mm" in out
+    assert "(stored x 1 - 1024)" in out
+    assert run(["info", str(volume.path), "--json"]) == 0
+    assert last_json(capsys.readouterr().out)["shape"] == [5, 22, 18]
+
+
+def test_verify(converted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["verify", str(converted / "s.zarr"), str(converted / "src"), "--json", "--workers", "1"]) == 0
+    document = last_json(capsys.readouterr().out)
+    assert (document["hashed"], document["decoded"], document["placed"], document["mismatches"]) == (16, 16, 16, [])
+
+
+def test_verify_exits_4_on_a_difference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_store(tmp_path / "s.zarr", Small(np.ones((2, 3, 4), np.int16), affine=AFFINE))
+    next(path for path in root.glob("*/*/*/0/image/c/**/*") if path.is_file()).unlink()
+    assert run(["verify", str(root), "--workers", "1"]) == 4
+    assert "shard: 1.2/1.2.3/0.ome.zarr" in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------------------- exit codes and streams
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["convert"],
+        ["convert", "only-one"],
+        ["nosuch"],
+        ["convert", "a", "b", "--codec"],
+        ["convert", "a", "b", "--on-gap", "guess"],
+        ["convert", "a", "b", "--memory", "much"],
+        ["convert", "a", "b", "--chunks", "8,8"],
+        ["convert", "a", "b", "--workers", "0"],
+        ["convert", "/no/such/folder", "b"],
+        ["scan", "/no/such/folder"],
+        ["ls", "/no/such/store"],
+        ["info", "/no/such/store"],
+        ["verify", "/no/such/store"],
+    ],
+)
+def test_wrong_usage_exits_2(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(arguments) == 2
+    out, err = capsys.readouterr()
+    assert err
+    assert "Traceback" not in out + err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bad_filter_exits_2_with_the_columns(converted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["scan", str(converted / "src")], ["ls", str(converted / "s.zarr")]):
+        assert run([*command, "--where", "nosuch > 1"]) == 2
+        assert "spacing_z" in capsys.readouterr().err
+
+
+def test_an_empty_export_exits_2(tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    assert run(["convert", str(tmp_path / "src"), str(tmp_path / "s.zarr")]) == 2
+
+
+def test_a_foreign_target_exits_2(tmp_path: Path) -> None:
+    dicomgen.make_series(tmp_path / "src", n=1)
+    (tmp_path / "s.zarr").mkdir()
+    (tmp_path / "s.zarr" / "thesis.txt").write_text("dear")
+    assert run(["convert", str(tmp_path / "src"), str(tmp_path / "s.zarr")]) == 2
+    assert (tmp_path / "s.zarr" / "thesis.txt").read_text() == "dear"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UsageError("x"), 2),
+        (TargetError("disk full"), 3),
+        (CheckError("x"), 4),
+        (GeometryError("x"), 2),
+        (KeyboardInterrupt(), 130),
+        (click.Abort(), 130),
+    ],
+)
+def test_errors_become_exit_codes(
+    error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(fastdcm, "convert", fail)
+    assert run(["convert", "a", "b"]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.strip().splitlines()) == 1
+    assert not isinstance(error, FastdcmError) or str(error) in err
+
+
+def test_help_is_light() -> None:
+    code = (
+        "import sys; from fastdcm.cli import run; code = run(['--help']); "
+        f"print([name for name in {HEAVY} if name in sys.modules], code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "[] 0"
+
+
+def test_console_and_module_are_the_same(converted: Path) -> None:
+    command = [sys.executable, "-m", "fastdcm", "ls", str(converted / "s.zarr")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\x1b" not in done.stdout
+
+
+def test_a_closed_pipe_is_no_error(converted: Path) -> None:
+    command = f"{sys.executable} -m fastdcm ls {converted / 's.zarr'} --json | head -c 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("command", ["convert", "scan", "ls", "info", "verify"])
+def test_every_command_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([command, "--help"]) == 0
+    assert f"Example: fastdcm {command} " in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------------------- amounts
+
+
+@pytest.mark.parametrize(
+    ("text", "n_bytes"),
+    [("4GB", 4 * 10**9), ("512MiB", 2**29), ("1.5 kB", 1500), ("1000000", 10**6), ("2T", 2 * 10**12), ("7b", 7)],
+)
+def test_bytes(text: str, n_bytes: int) -> None:
+    assert Bytes().convert(text, None, None) == n_bytes
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (Bytes, "0"),
+        (Bytes, "4 XB"),
+        (Bytes, "-1"),
+        (Bytes, "ib"),
+        (Chunks, "1,2"),
+        (Chunks, "1,0,2"),
+        (Chunks, "a,b,c"),
+    ],
+)
+def test_bad_amounts(kind: Callable[[], Any], text: str) -> None:
+    with pytest.raises(click.BadParameter):
+        kind().convert(text, None, None)
