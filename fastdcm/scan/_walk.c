@@ -1,5 +1,5 @@
-/* The element walk of scan/walk.py for a whole batch of files in one call, without the GIL and without an object an
- * element. walk.py says what is meant; the functions here have its names, and the tests hold both equal.
+/* The element walk for a whole batch of files in one call, without the GIL and without an object an element.
+ * walk_python.py says what is meant; the functions here have its names, and the tests hold both equal.
  *
  * Nothing is allocated from a declared size: values are copied only after their length was compared with
  * MAX_VALUE_BYTES and with the bytes there are.

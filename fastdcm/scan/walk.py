@@ -1,8 +1,8 @@
 """The element walk: where the wanted top-level elements of a DICOM file are (PS3.5 7.1), for a batch of files.
 
-``_walk.c`` is the same walk, without the GIL and without an object an element; this module is its equal, and its
-fallback where it could not be built. Only little endian, explicit and implicit, is walked; everything else, and
-everything odd, is left to pydicom (``Status.REFERENCE``).
+``_walk.c`` does it without the GIL and without an object an element; ``walk_python.py`` is its equal, and its fallback
+where it could not be built. Only little endian, explicit and implicit, is walked; everything else, and everything odd,
+is left to pydicom (``Status.REFERENCE``).
 
 The walk never believes a length: it is compared with the bytes there are before anything is read, nesting and the
 number of elements are bounded, and each step goes forward. Sequences are skipped, so pixel data inside an icon is
@@ -12,19 +12,38 @@ never taken for the image's own.
 from __future__ import annotations
 
 import importlib
-import os
-import stat
-import struct
-from collections.abc import Collection, Sequence
-from enum import IntEnum
+from collections.abc import Sequence
 from types import ModuleType
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from fastdcm.errors import Code, SourceError
 from fastdcm.model import Floats
+from fastdcm.scan.walk_python import (
+    Element,
+    Fact,
+    Status,
+    Syntax,
+    Walked,
+    walk_elements_python,
+    walk_files_python,
+)
+
+__all__ = [
+    "COMPILED",
+    "Element",
+    "Fact",
+    "Status",
+    "Syntax",
+    "Walked",
+    "parse_decimals",
+    "parse_times",
+    "walk_elements",
+    "walk_elements_python",
+    "walk_files",
+    "walk_files_python",
+]
 
 _compiled: ModuleType | None
 try:
@@ -34,109 +53,6 @@ except ImportError:  # there was no compiler where fastdcm was installed
 
 COMPILED = _compiled is not None
 """Whether the compiled walk is used."""
-
-FIRST_READ_BYTES = 8192
-NEXT_READ_BYTES = 65536
-MAX_VALUE_BYTES = 4096
-"""A wanted value longer than this is none that the index expects: the file goes to pydicom."""
-MAX_DEPTH = 64
-MAX_ELEMENTS = 20_000_000
-MAX_DESCENTS = 64
-"""Elements out of order that are borne in one file."""
-
-UNDEFINED = 0xFFFFFFFF
-_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-_TRANSFER_SYNTAX, _OFFSET_TABLE = 0x00020010, 0x7FE00001
-_PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
-_IDENTITY = frozenset({0x00080016, 0x00080018, 0x00080060})
-"""Without a preamble a file is DICOM only if it has one of these: SOP Class, SOP Instance, Modality."""
-
-SHORT_VR = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
-LONG_VR = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
-_MAY_BE_UNDEFINED = frozenset({b"SQ", b"UN", b"OB", b"OW", b"\0\0"})
-
-_MOST_UID_BYTES = 64
-_IMPLICIT_UID = b"1.2.840.10008.1.2"
-_EXPLICIT_UIDS = (b"1.2.840.10008.1.2.1", b"1.2.840.10008.1.2.1.98", b"1.2.840.10008.1.2.5")
-_EXPLICIT_FAMILIES = (b"1.2.840.10008.1.2.4.", b"1.2.840.10008.1.2.7.")
-_DEFLATED_UIDS = (b"1.2.840.10008.1.2.4.95", b"1.2.840.10008.1.2.4.205")
-
-_EXPLICIT_HEAD = struct.Struct("<HH2sH")
-_IMPLICIT_HEAD = struct.Struct("<HHI")
-_LONG = struct.Struct("<I")
-
-
-class Status(IntEnum):
-    """How the walk of a file ended."""
-
-    OK = 0
-    EMPTY = 1
-    NOT_DICOM = 2
-    UNREADABLE = 3
-    CUT = 4
-    """The file ends inside its header."""
-    BAD = 5
-    """Garbage where elements should be."""
-    REFERENCE = 6
-    """Not for this walk: pydicom must read it."""
-
-
-class Syntax(IntEnum):
-    """How the data set is encoded."""
-
-    UNKNOWN = 0
-    IMPLICIT = 1
-    EXPLICIT = 2
-
-
-class Fact(IntEnum):
-    """Columns of ``Walked.facts``."""
-
-    STATUS = 0
-    ERRNO = 1
-    SIZE = 2
-    MTIME_NS = 3
-    SYNTAX = 4
-    REPAIRED = 5
-    """1 where the bytes are not in the declared syntax, or none is declared, or there is no preamble."""
-    START = 6
-    """Where the data set starts: after the File Meta Information."""
-    PIXEL_TAG = 7
-    PIXEL_OFFSET = 8
-    PIXEL_LENGTH = 9
-    """-1 for undefined length (encapsulated)."""
-    TABLE_OFFSET = 10
-    """-1 where there is no Extended Offset Table (7FE0,0001)."""
-    TABLE_LENGTH = 11
-    NEEDED = 12
-    """Bytes that the element at which the file is cut declares."""
-    THERE = 13
-    CUT_TAG = 14
-    """That element; the item tag where it is an item of a sequence; 0 where the file ends inside an element's head."""
-
-
-class Walked(NamedTuple):
-    """What a batch of n files holds of w wanted elements."""
-
-    facts: npt.NDArray[np.int64]
-    """(n, len(Fact))."""
-    codes: npt.NDArray[np.int32]
-    """(w, n): number of the file's value in ``values[w]``; -1 where the element is absent."""
-    values: list[list[bytes]]
-    """Distinct values of each wanted element: two bytes of VR (NULs where implicit), then the raw value.
-    Empty elements and sequences count as absent."""
-
-
-class Element(NamedTuple):
-    """One top-level element of a data set."""
-
-    tag: int
-    vr: str
-    """Empty where implicit."""
-    offset: int
-    """Of the value's first byte."""
-    length: int
-    """Of the value; with its delimiter where it was undefined."""
 
 
 def walk_files(paths: Sequence[bytes], wanted: Sequence[int], stops: Sequence[int]) -> Walked:
@@ -167,22 +83,6 @@ def walk_files(paths: Sequence[bytes], wanted: Sequence[int], stops: Sequence[in
     )
 
 
-def walk_files_python(paths: Sequence[bytes], wanted: Sequence[int], stops: Sequence[int]) -> Walked:
-    """Do what ``walk_files`` does, in Python."""
-    facts = np.zeros((len(paths), len(Fact)), np.int64)
-    codes = np.full((len(wanted), len(paths)), -1, np.int32)
-    numbers: list[dict[bytes, int]] = [{} for _ in wanted]
-    row = {tag: number for number, tag in enumerate(wanted)}
-    for file, path in enumerate(paths):
-        walk = _FileWalk(row.keys(), frozenset(stops))
-        walk.run(path)
-        facts[file] = walk.facts
-        for tag, value in walk.found.items():
-            seen = numbers[row[tag]]
-            codes[row[tag], file] = seen.setdefault(value, len(seen))
-    return Walked(facts, codes, [list(seen) for seen in numbers])
-
-
 def walk_elements(header: bytes, explicit: bool) -> list[Element]:
     """List the top-level elements of a data set, up to its pixel data or the end of the bytes.
 
@@ -206,267 +106,6 @@ def walk_elements(header: bytes, explicit: bool) -> list[Element]:
     if status not in (Status.OK, Status.CUT):
         raise SourceError(Code.BAD_HEADER, "the header is not a list of elements; it cannot be read")
     return found
-
-
-def walk_elements_python(header: bytes, explicit: bool) -> tuple[int, list[Element]]:
-    """Do what ``walk_elements`` does, in Python: (status, elements)."""
-    walk = _FileWalk((), frozenset())
-    walk.bytes = _Bytes(-1, len(header), header)
-    walk.listed = []
-    try:
-        walk.data_set(0, explicit)
-    except _Stop as stop:
-        return stop.status, walk.listed
-    return Status.OK, walk.listed
-
-
-class _Stop(Exception):
-    def __init__(self, status: Status) -> None:
-        super().__init__(status)
-        self.status = status
-
-
-class _Bytes:
-    """A window on a file: what is asked for is read, the rest is not."""
-
-    def __init__(self, fd: int, size: int, data: bytes = b"") -> None:
-        self.fd, self.size, self.start, self.data = fd, size, 0, data
-
-    def at(self, position: int, count: int) -> int:
-        """Return where in ``data`` the bytes of the file from ``position`` are; they must be inside its size."""
-        if position < self.start or position + count > self.start + len(self.data):
-            amount = FIRST_READ_BYTES if position < FIRST_READ_BYTES // 2 else NEXT_READ_BYTES
-            self.start, self.data = position, os.pread(self.fd, min(amount, self.size - position), position)
-            if len(self.data) < count:
-                raise _Stop(Status.CUT)
-        return position - self.start
-
-    def take(self, position: int, count: int) -> bytes:
-        at = self.at(position, count)
-        return self.data[at : at + count]
-
-
-class _FileWalk:
-    """The walk of one file. ``_walk.c`` has the same functions under the same names."""
-
-    def __init__(self, wanted: Collection[int], stops: frozenset[int]) -> None:
-        self.wanted, self.stops = wanted, stops
-        self.facts = [0] * len(Fact)
-        self.facts[Fact.TABLE_OFFSET] = self.facts[Fact.PIXEL_OFFSET] = -1
-        self.found: dict[int, bytes] = {}
-        self.listed: list[Element] | None = None
-        self.declared = b""
-        self.identified = False
-        self.elements = 0
-        self.bytes = _Bytes(-1, 0)
-
-    def run(self, path: bytes) -> None:
-        """Open, walk, close; the end is told by the facts."""
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as error:
-            self.facts[Fact.STATUS], self.facts[Fact.ERRNO] = Status.UNREADABLE, error.errno or 0
-            return
-        try:
-            self.facts[Fact.STATUS] = self.file(fd)
-        except OSError as error:
-            self.facts[Fact.STATUS], self.facts[Fact.ERRNO] = Status.UNREADABLE, error.errno or 0
-        finally:
-            os.close(fd)
-
-    def file(self, fd: int) -> Status:
-        about = os.fstat(fd)
-        if not stat.S_ISREG(about.st_mode):
-            return Status.NOT_DICOM
-        self.facts[Fact.SIZE], self.facts[Fact.MTIME_NS] = about.st_size, about.st_mtime_ns
-        self.bytes = _Bytes(fd, about.st_size)
-        if about.st_size == 0:
-            return Status.EMPTY
-        preamble = about.st_size >= 132 and self.bytes.take(128, 4) == b"DICM"
-        try:
-            if not preamble and not self.plausible_start():
-                return Status.NOT_DICOM
-            self.parts(132 if preamble else 0, preamble)
-            status = Status.OK
-        except _Stop as stop:
-            status = stop.status
-        if preamble or self.identified:
-            return status
-        self.found.clear()
-        return Status.NOT_DICOM
-
-    def plausible_start(self) -> bool:
-        """Whether a file without preamble may start with an element of group 0002 or 0008."""
-        if self.bytes.size < 8:
-            return False
-        head = self.bytes.take(0, 8)
-        if head[:3] in (b"\0\2\0", b"\0\x08\0") and head[4:6] in SHORT_VR | LONG_VR:  # big endian
-            self.identified = True
-            raise _Stop(Status.REFERENCE)
-        return head[:2] in (b"\2\0", b"\x08\0")
-
-    def parts(self, position: int, preamble: bool) -> None:
-        """Walk the File Meta Information (PS3.10 7.1) and the data set."""
-        position = self.meta(position)
-        self.facts[Fact.START] = position
-        if self.bytes.size - position < 8:
-            raise _Stop(Status.CUT)
-        declared = declared_syntax(self.declared)
-        if declared is None:
-            raise _Stop(Status.REFERENCE)
-        actual = Syntax.EXPLICIT if self.looks_explicit(position) else Syntax.IMPLICIT
-        self.facts[Fact.SYNTAX], self.facts[Fact.REPAIRED] = actual, int(actual != declared or not preamble)
-        self.data_set(position, actual == Syntax.EXPLICIT)
-
-    def meta(self, position: int) -> int:
-        while self.bytes.size - position >= 8 and self.bytes.take(position, 2) == b"\2\0":
-            tag, vr, value, length = self.element(position, True)
-            if length > self.bytes.size - value:
-                self.cut(tag, length, value)
-            self.keep(tag, vr, value, length)
-            if tag == _TRANSFER_SYNTAX:
-                self.identified, self.declared = True, self.bytes.take(value, min(length, _MOST_UID_BYTES))
-            position = value + length
-        return position
-
-    def looks_explicit(self, position: int) -> bool:
-        """Whether the element at ``position`` has two capital letters where a VR would be."""
-        vr = self.bytes.take(position + 4, 2)
-        return 65 <= vr[0] <= 90 and 65 <= vr[1] <= 90
-
-    def element(self, position: int, explicit: bool) -> tuple[int, bytes, int, int]:
-        """Read one element's head: (tag, VR, offset of the value, length)."""
-        self.elements += 1
-        if self.elements > MAX_ELEMENTS:
-            raise _Stop(Status.BAD)
-        at = self.bytes.at(position, 8)
-        group, number, length = _IMPLICIT_HEAD.unpack_from(self.bytes.data, at)
-        tag = group << 16 | number
-        if tag == length == 0:
-            raise _Stop(Status.BAD)
-        if not explicit or group == 0xFFFE:
-            return tag, b"\0\0", position + 8, length
-        _, _, vr, length = _EXPLICIT_HEAD.unpack_from(self.bytes.data, at)
-        if vr in SHORT_VR:
-            return tag, vr, position + 8, length
-        if vr not in LONG_VR:
-            raise _Stop(Status.REFERENCE)
-        if self.bytes.size - position < 12:
-            raise _Stop(Status.CUT)
-        return tag, vr, position + 12, _LONG.unpack(self.bytes.take(position + 8, 4))[0]
-
-    def data_set(self, position: int, explicit: bool) -> None:
-        """Walk the top-level elements up to the pixel data or the end."""
-        last, descents = 0, 0
-        while self.bytes.size - position >= 8:
-            if self.bytes.take(position, 8) == bytes(8):  # padding up to a block of the medium
-                return
-            tag, vr, value, length = self.element(position, explicit)
-            if tag <= last:
-                descents += 1
-                if descents > MAX_DESCENTS:
-                    raise _Stop(Status.BAD)
-            if tag >> 16 == 0xFFFE and (tag != _SEQUENCE_END or length):  # a stray delimiter is borne
-                raise _Stop(Status.BAD)
-            if tag in self.stops:
-                raise _Stop(Status.REFERENCE)
-            if tag in _PIXELS:
-                self.pixels(tag, value, length)
-                return
-            position = self.top_level(tag, vr, value, length, explicit, tag > last)
-            last = tag
-        if self.bytes.size > position and any(self.bytes.take(position, self.bytes.size - position)):
-            raise _Stop(Status.CUT)
-
-    def top_level(self, tag: int, vr: bytes, value: int, length: int, explicit: bool, ordered: bool) -> int:
-        """Keep or skip one element; return where the next one is."""
-        if length == UNDEFINED:
-            if vr not in _MAY_BE_UNDEFINED:
-                raise _Stop(Status.REFERENCE)
-            end = self.items(value, explicit, 1)
-            self.keep(tag, vr, value, 0)
-        else:
-            if length > self.bytes.size - value:
-                if not ordered:
-                    raise _Stop(Status.BAD)
-                self.cut(tag, length, value)
-            end = value + length
-            self.keep(tag, vr, value, 0 if vr == b"SQ" else length)
-        if tag == _OFFSET_TABLE:
-            self.facts[Fact.TABLE_OFFSET], self.facts[Fact.TABLE_LENGTH] = value, end - value
-        if self.listed is not None:
-            self.listed.append(Element(tag, vr.decode("ascii").strip("\0"), value, end - value))
-        return end
-
-    def keep(self, tag: int, vr: bytes, value: int, length: int) -> None:
-        self.identified |= tag in _IDENTITY
-        if tag not in self.wanted:
-            return
-        if length > MAX_VALUE_BYTES:
-            raise _Stop(Status.REFERENCE)
-        if length:
-            self.found[tag] = vr + self.bytes.take(value, length)
-        else:
-            self.found.pop(tag, None)  # of an element that is there twice the last counts, for pydicom too
-
-    def pixels(self, tag: int, value: int, length: int) -> None:
-        self.facts[Fact.PIXEL_TAG], self.facts[Fact.PIXEL_OFFSET] = tag, value
-        self.facts[Fact.PIXEL_LENGTH] = -1 if length == UNDEFINED else length
-
-    def cut(self, tag: int, length: int, value: int) -> None:
-        self.facts[Fact.CUT_TAG] = tag
-        self.facts[Fact.NEEDED], self.facts[Fact.THERE] = length, self.bytes.size - value
-        raise _Stop(Status.CUT)
-
-    def items(self, position: int, explicit: bool, depth: int) -> int:
-        """Skip the items of a sequence (or the fragments of encapsulated bytes) of undefined length."""
-        if depth > MAX_DEPTH:
-            raise _Stop(Status.BAD)
-        while True:
-            if self.bytes.size - position < 8:
-                raise _Stop(Status.CUT)
-            tag, _, position, length = self.element(position, False)
-            if tag == _SEQUENCE_END:
-                return position
-            if tag != _ITEM:
-                raise _Stop(Status.REFERENCE)
-            if length == UNDEFINED:
-                position = self.item(position, explicit, depth)
-            elif length > self.bytes.size - position:
-                self.cut(tag, length, position)
-            else:
-                position += length
-
-    def item(self, position: int, explicit: bool, depth: int) -> int:
-        """Skip the elements of an item of undefined length. It may be implicit in an explicit file (CP-246)."""
-        if self.bytes.size - position >= 8 and explicit and self.bytes.take(position, 2) != b"\xfe\xff":
-            explicit = self.looks_explicit(position)
-        while True:
-            if self.bytes.size - position < 8:
-                raise _Stop(Status.CUT)
-            tag, vr, position, length = self.element(position, explicit)
-            if tag == _ITEM_END:
-                return position
-            if length == UNDEFINED:
-                if vr not in _MAY_BE_UNDEFINED:
-                    raise _Stop(Status.REFERENCE)
-                position = self.items(position, explicit, depth + 1)
-            elif length > self.bytes.size - position:
-                self.cut(tag, length, position)
-            else:
-                position += length
-
-
-def declared_syntax(raw: bytes) -> Syntax | None:
-    """Return what a Transfer Syntax UID says; None for big endian, deflated and unknown ones."""
-    uid = raw.strip(b" \0")
-    if not uid:
-        return Syntax.UNKNOWN
-    if uid == _IMPLICIT_UID:
-        return Syntax.IMPLICIT
-    if uid in _DEFLATED_UIDS:
-        return None
-    return Syntax.EXPLICIT if uid in _EXPLICIT_UIDS or uid.startswith(_EXPLICIT_FAMILIES) else None
 
 
 def parse_decimals(values: Sequence[bytes], count: int) -> tuple[Floats, npt.NDArray[np.bool_]]:
