@@ -19,7 +19,7 @@ import fastdcm
 from fastdcm.errors import TargetError, UsageError
 from fastdcm.model import Options, Resources
 from fastdcm.run import write
-from fastdcm.run.survey import assign_numbers
+from fastdcm.run.series import assign_numbers
 from tests import dicomgen
 from tests.converted import convert, part
 from tests.dicomgen import Series

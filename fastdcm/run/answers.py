@@ -1,0 +1,76 @@
+"""The questions of grouping: two files have one SOP Instance UID, and do they have the same pixels."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from fastdcm.errors import Code
+from fastdcm.model import Answer, FrameSource, Index, Options, Question, ValueRule
+from fastdcm.run.execute import Engine, map_tasks
+from fastdcm.run.records import FrameNote
+from fastdcm.run.series import SeriesEntry, frame_keys, group_series
+
+
+class _Pair(NamedTuple):
+    entry: int
+    question: Question
+    sources: tuple[FrameSource, FrameSource]
+
+
+def answer_questions(
+    engine: Engine, entries: Sequence[SeriesEntry], options: Options, index: Index
+) -> list[SeriesEntry]:
+    """Compare the pixels that grouping asks about, and group again with the answers, until nothing is asked."""
+    found = list(entries)
+    while pairs := list(_pairs(found, index)):
+        answers: dict[int, set[Answer]] = defaultdict(set)
+        faults: dict[int, dict[int, FrameNote]] = defaultdict(dict)
+        for pair, result in map_tasks(_compare, pairs, engine):
+            comparison = _Comparison(False, (None, None)) if isinstance(result, Exception) else result
+            answers[pair.entry].add(Answer(*pair.question, same_pixels=comparison.same))
+            for row, fault in zip(pair.question, comparison.faults, strict=True):
+                if fault is not None:
+                    (key,) = frame_keys(found[pair.entry].frames, [row])
+                    faults[pair.entry][row] = FrameNote(*key, *map(str, fault))
+        for number, new in answers.items():
+            entry = found[number]
+            known = tuple(sorted({*entry.answers, *new}))
+            found[number] = group_series(entry.frames, options, known, {**entry.bad, **faults[number]})
+            if set(found[number].grouping.questions) & {Question(*answer[:2]) for answer in known}:
+                raise RuntimeError("grouping asks again what was answered")
+    return found
+
+
+def _pairs(entries: Sequence[SeriesEntry], index: Index) -> Iterator[_Pair]:
+    from fastdcm.series.plan import frame_sources
+
+    for number, entry in enumerate(entries):
+        for question in entry.grouping.questions:
+            rows = entry.frames.take(np.array([question.first, question.second]))
+            first, second = frame_sources(rows, _PLAIN, index)
+            yield _Pair(number, question, (first, second))
+
+
+class _Comparison(NamedTuple):
+    same: bool
+    faults: tuple[tuple[Code, str] | None, tuple[Code, str] | None]
+    """Of each frame, why it cannot be decoded: a copy that is broken contradicts nothing."""
+
+
+def _compare(pair: _Pair) -> _Comparison:
+    from fastdcm.pixels.read import find_fault, same_pixels
+    from fastdcm.scan.reference import quiet_pydicom
+
+    quiet_pydicom()
+    if same_pixels(*pair.sources):
+        return _Comparison(True, (None, None))
+    first, second = pair.sources
+    return _Comparison(False, (find_fault(first), find_fault(second)))
+
+
+_PLAIN = ValueRule("stored", "float64", None, 1, "", "", False, None, None, None, 0.0, False, False)
+"""Comparing needs to know where frames are, not what their values mean."""

@@ -1,0 +1,234 @@
+"""One series on its way to volumes: grouped, numbered, planned, and grouped again when frames turn out bad.
+
+A volume keeps its number wherever its frames go: across runs, and across what happens within one.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from fastdcm.errors import Code
+from fastdcm.model import Answer, Frames, Grouping, Index, Options, Reason, Volume, VolumePlan
+from fastdcm.run.records import FrameNote, Journal, Record, StoredFrame
+
+FrameKey = tuple[str | None, int, int]
+"""(SOP Instance UID, frame, tile): a frame wherever its file lies."""
+
+Bad = Mapping[int, FrameNote]
+"""Rows of a series' frames that cannot be used."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SeriesEntry:
+    """One patient + study + series: its frames, what they became, and the plans of its volumes."""
+
+    frames: Frames
+    grouping: Grouping
+    answers: tuple[Answer, ...]
+    bad: Bad
+    """By row of ``frames``."""
+    plans: tuple[VolumePlan, ...] = ()
+    """One a volume of the grouping, in its order."""
+
+
+class Names(NamedTuple):
+    """Names that depend on all series together, or on what is published."""
+
+    studies: Mapping[tuple[str | None, str | None], str]
+    patients: Mapping[str | None, str]
+    published: Mapping[str, Sequence[tuple[int, frozenset[FrameKey]]]]
+    """By ``<study>/<series>``: numbers given before, with the frames that have them."""
+
+
+_LOST = (Code.FRAMES_DROPPED, Code.FRAMES_FILLED)
+_NOT_BY_GROUPING = (Code.UID_REUSED, Code.ONE_SLICE_SERIES)
+
+
+def group_series(frames: Frames, options: Options, answers: tuple[Answer, ...], bad: Bad) -> SeriesEntry:
+    """Group a series for the first time, with its bad frames in their places: the policy about them comes later."""
+    from fastdcm.series.group import group
+
+    return SeriesEntry(frames, group(frames, options, answers, _spare(frames, bad)), answers, bad)
+
+
+def _spare(frames: Frames, bad: Bad) -> frozenset[int]:
+    """Return the bad rows that have a good copy: their file is lost, the image is not."""
+    if not bad:
+        return frozenset()
+    keys = frame_keys(frames, range(len(frames)))
+    good = {key for row, key in enumerate(keys) if row not in bad}
+    return frozenset(row for row in bad if keys[row] in good)
+
+
+def _gap_policy(options: Options, bad: Bad) -> Options:
+    """``fill`` treats a bad frame as a missing slice that is filled, in the series that has one."""
+    return replace(options, on_gap="fill") if bad and options.on_bad_frame == "fill" else options
+
+
+def name_series(index: Index, journal: Journal | None) -> Names:
+    """Return the names of studies and patients, and the numbers that volumes have."""
+    from fastdcm.series.catalog import patient_keys, study_names
+
+    patients = patient_keys(index, journal.patients if journal else None)
+    return Names(study_names(index), patients, _published(journal.volumes if journal else {}))
+
+
+def _published(records: Mapping[str, Record]) -> dict[str, Sequence[tuple[int, frozenset[FrameKey]]]]:
+    published: dict[str, list[tuple[int, frozenset[FrameKey]]]] = defaultdict(list)
+    for path, record in records.items():
+        series, _, name = path.rpartition("/")
+        published[series].append((int(name.partition(".")[0]), frozenset(map(_stored_key, record.frames))))
+    return dict(published)
+
+
+def _stored_key(frame: StoredFrame) -> FrameKey:
+    return frame.sop_instance_uid, frame.frame, -1 if frame.tile is None else frame.tile
+
+
+def frame_keys(frames: Frames, rows: Iterable[int]) -> list[FrameKey]:
+    """Return what names each of the given rows wherever its file lies."""
+    uids = frames.texts["sop_instance_uid"]
+    return [(uids[row], int(frames.frame[row]), int(frames.tile[row])) for row in rows]
+
+
+def plan_series(entry: SeriesEntry, options: Options, names: Names, index: Index) -> SeriesEntry:
+    """Plan the volumes of a series under the numbers that they have or get."""
+    from fastdcm.series.names import safe_uid, volume_path
+    from fastdcm.series.plan import plan_volume
+
+    if not entry.grouping.volumes:
+        return replace(entry, plans=())
+    texts = entry.frames.texts
+    patient, study, series = (texts[name][0] for name in ("patient_id", "study_uid", "series_uid"))
+    folder = names.studies[patient, study]
+    published = names.published.get(f"{folder}/{safe_uid(series)}", ())
+    numbers = assign_numbers([_keys_of(entry.frames, volume) for volume in entry.grouping.volumes], published)
+    options = _gap_policy(options, entry.bad)
+    plans = tuple(
+        plan_volume(entry.frames, volume, volume_path(folder, series, n), names.patients[patient], options, index)
+        for volume, n in zip(entry.grouping.volumes, numbers, strict=True)
+    )
+    return replace(entry, plans=plans)
+
+
+def _keys_of(frames: Frames, volume: Volume) -> frozenset[FrameKey]:
+    return frozenset(frame_keys(frames, volume.cells[volume.cells >= 0].tolist()))
+
+
+def assign_numbers(
+    volumes: Sequence[frozenset[FrameKey]], known: Sequence[tuple[int, frozenset[FrameKey]]]
+) -> list[int]:
+    """Give each volume its number: that of the known one it shares most frames with, else the next free one.
+
+    Parameters
+    ----------
+    volumes : sequence of frozenset
+        Frames of each volume, in the order in which new numbers are given.
+    known : sequence of (number, frozenset)
+        Numbers that were given before; none is given to another volume.
+
+    Returns
+    -------
+    list of int
+        One a volume, all different.
+    """
+    shared = sorted(
+        (-len(frames & held), number, place)
+        for place, frames in enumerate(volumes)
+        for number, held in known
+        if frames & held
+    )
+    given: dict[int, int] = {}
+    for _, number, place in shared:
+        if place not in given and number not in given.values():
+            given[place] = number
+    taken = {number for number, _ in known}
+    free = (number for number in range(len(volumes) + len(taken)) if number not in taken)
+    return [given[place] if place in given else next(free) for place in range(len(volumes))]
+
+
+def with_published(names: Names, records: Mapping[str, Record]) -> Names:
+    """Return the names with the numbers that are published now."""
+    return names._replace(published=_published(records))
+
+
+def regroup(entry: SeriesEntry, bad: Bad, options: Options, names: Names, index: Index) -> SeriesEntry:
+    """Group and plan a series again without frames that cannot be used; volumes keep the numbers they had.
+
+    Parameters
+    ----------
+    entry : SeriesEntry
+        As it was planned.
+    bad : mapping of int to FrameNote
+        Further rows of its frames to leave out.
+    options : Options
+        With ``on_bad_frame`` drop or fill.
+    names : Names
+        With what is published.
+    index : Index
+        That the frames are of.
+
+    Returns
+    -------
+    SeriesEntry
+        Volumes that lost frames are flagged.
+    """
+    from fastdcm.series.group import group
+
+    all_bad = {**entry.bad, **bad}
+    grouping = group(entry.frames, _gap_policy(options, all_bad), entry.answers, frozenset(all_bad))
+    volumes = tuple(_inherit(volume, entry, all_bad, options) for volume in grouping.volumes)
+    after = SeriesEntry(entry.frames, replace(grouping, volumes=volumes), entry.answers, all_bad)
+    if not entry.plans:
+        return after
+    series = entry.plans[0].path.rpartition("/")[0]
+    given = tuple({**dict(names.published.get(series, ())), **dict(_numbers_of(entry))}.items())
+    return plan_series(after, options, names._replace(published={**names.published, series: given}), index)
+
+
+def _inherit(volume: Volume, entry: SeriesEntry, bad: Bad, options: Options) -> Volume:
+    """Keep the reasons that grouping alone does not find, and flag what lost frames."""
+    rows = set(volume.cells[volume.cells >= 0].tolist())
+    kept: dict[Reason, None] = {}
+    lost = False
+    for before in entry.grouping.volumes:
+        held = set(before.cells[before.cells >= 0].tolist())
+        if rows & held:
+            kept |= dict.fromkeys(reason for reason in before.reasons if reason.code in _NOT_BY_GROUPING)
+            lost |= bool(held & bad.keys()) or any(reason.code in _LOST for reason in before.reasons)
+    if lost:
+        code = Code.FRAMES_FILLED if options.on_bad_frame == "fill" else Code.FRAMES_DROPPED
+        kept[Reason(code, f"{len(bad)} frames of the series cannot be read; they count as missing slices")] = None
+    return replace(volume, reasons=(*volume.reasons, *kept))
+
+
+def _numbers_of(entry: SeriesEntry) -> list[tuple[int, frozenset[FrameKey]]]:
+    numbers = [int(plan.path.rpartition("/")[2].partition(".")[0]) for plan in entry.plans]
+    return [(n, _keys_of(entry.frames, volume)) for n, volume in zip(numbers, entry.grouping.volumes, strict=True)]
+
+
+def leave_out_bad(
+    entries: list[SeriesEntry], options: Options, names: Names, index: Index, journal: Journal | None
+) -> list[SeriesEntry]:
+    """Leave out what the headers show to be bad, and what an earlier run found when it decoded the same frames."""
+    if options.on_bad_frame == "fail":
+        return entries
+    known = journal.bad if journal else {}
+    return [_without_bad(entry, options, names, index, known) for entry in entries]
+
+
+def _without_bad(
+    entry: SeriesEntry, options: Options, names: Names, index: Index, known: Mapping[str, Sequence[FrameNote]]
+) -> SeriesEntry:
+    if entry.bad:
+        entry = regroup(entry, {}, options, names, index)
+    while notes := {tuple(note[:3]): note for plan in entry.plans for note in known.get(plan.digest, ())}:
+        keys = frame_keys(entry.frames, range(len(entry.frames)))
+        bad = {row: notes[key] for row, key in enumerate(keys) if key in notes and row not in entry.bad}
+        if not bad:
+            break
+        entry = regroup(entry, bad, options, names, index)
+    return entry
