@@ -254,7 +254,10 @@ def ls(store: str, *, where: str | None, sort: str | None, group: str | None, as
     return 0
 
 
-@commands.command(epilog="Example: fastdcm info out.zarr/1.2.3/1.2.4/0.ome.zarr")
+@commands.command(
+    short_help="Describe a volume of a store, or a store.",
+    epilog="Example: fastdcm info out.zarr/1.2.3/1.2.4/0.ome.zarr",
+)
 @click.argument("path", metavar="STORE[/VOLUME]", type=click.Path())
 @as_json
 def info(path: str, *, as_json: bool) -> int:
@@ -276,7 +279,9 @@ def info(path: str, *, as_json: bool) -> int:
     return 0
 
 
-@commands.command(epilog="Example: fastdcm verify out.zarr export/ --sample 1000")
+@commands.command(
+    short_help="Compare a store with its sources.", epilog="Example: fastdcm verify out.zarr export/ --sample 1000"
+)
 @click.argument("store", metavar="STORE", type=click.Path())
 @click.argument("sources", metavar="[SRC...]", nargs=-1, type=click.Path())
 @click.option("--sample", type=click.IntRange(1), metavar="N", help="Check N slices only, spread over the store.")
@@ -358,7 +363,9 @@ def run(arguments: list[str] | None = None) -> int:
     """Run a command line and return its exit code (contract.md)."""
     try:
         with _warnings_as_lines():
-            result = commands.main(arguments, prog_name="fastdcm", standalone_mode=False)
+            words = sys.argv[1:] if arguments is None else list(arguments)
+            with commands.make_context("fastdcm", words) as context:  # main() would swallow what we turn into codes
+                result = commands.invoke(context)
             sys.stdout.flush()
     except click.exceptions.Exit as error:
         return int(error.exit_code)

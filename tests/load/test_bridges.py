@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fastdcm
 from fastdcm.errors import GeometryError, UsageError
 from fastdcm.load.bridges import MissingPackageError
-from fastdcm.load.volume import Volume
+from fastdcm.load.volume import Store, Volume
 from tests import dicomgen, ministore
 from tests.ministore import Small, write_volume
 
@@ -89,6 +90,26 @@ def test_nibabel_is_where_dcm2niix_says(tmp_path: Path, make: Callable[[Path], d
     assert ours.header.get_xyzt_units() == ("mm", "sec")
     assert ours.get_qform(coded=True)[1] == ours.get_sform(coded=True)[1] == 1
     np.testing.assert_allclose(ours.get_qform(), ours.affine, atol=1e-4)
+
+
+@SERIES
+def test_a_converted_series_equals_sitk_and_dcm2niix(tmp_path: Path, make: Callable[[Path], dicomgen.Series]) -> None:
+    make(tmp_path / "dicom")
+    fastdcm.convert(tmp_path / "dicom", tmp_path / "s.zarr", workers=1)
+    store = fastdcm.open(tmp_path / "s.zarr")
+    assert isinstance(store, Store)
+    (volume,) = store
+    ours, theirs = image_of(volume), by_sitk(tmp_path / "dicom")
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(ours), sitk.GetArrayFromImage(theirs))
+    for name in ("GetSpacing", "GetOrigin", "GetDirection"):
+        np.testing.assert_allclose(getattr(ours, name)(), getattr(theirs, name)(), atol=1e-9)
+    nifti = nibabel.as_closest_canonical(nifti_of(volume))
+    reference = nibabel.as_closest_canonical(by_dcm2niix(tmp_path / "dicom", tmp_path / "nii"))
+    np.testing.assert_allclose(nifti.affine, reference.affine, atol=1e-3)
+    np.testing.assert_array_equal(np.asarray(nifti.dataobj), np.asarray(reference.dataobj))
+    labelled = volume.to_xarray()
+    assert labelled.dims == ("z", "y", "x")
+    np.testing.assert_array_equal(labelled.values, sitk.GetArrayFromImage(theirs))
 
 
 def test_shear_is_carried_by_direction_and_sform(tmp_path: Path) -> None:
