@@ -53,12 +53,17 @@ def _apply_integers(stored: Array, slope: int, intercept: int, out: Array) -> bo
     if _overflows(stored, slope, intercept, out.dtype):
         return True
     # Modulo the size of the type these are exact, because the results fit.
-    if not _same_memory(stored, out):
+    source = out
+    if stored.dtype.itemsize == out.dtype.itemsize:
+        source = stored.view(out.dtype)
+    else:
         np.copyto(out, stored, casting="unsafe")
     if slope != 1:
-        np.multiply(out, _wrapped(slope, out.dtype), out=out)
+        source = np.multiply(source, _wrapped(slope, out.dtype), out=out)
     if intercept != 0:
-        np.add(out, _wrapped(intercept, out.dtype), out=out)
+        source = np.add(source, _wrapped(intercept, out.dtype), out=out)
+    if source is not out and not _same_memory(stored, out):
+        np.copyto(out, source)
     return False
 
 

@@ -55,6 +55,8 @@ def test_by_the_extended_offset_table(tmp_path: Path) -> None:
 
 
 def test_a_table_that_points_nowhere_is_ignored(tmp_path: Path) -> None:
+    late = struct.pack("<3I", *(sum(8 + len(fragment) for fragment in FLAT[:n]) for n in (1, 2, 4)))
+    assert located(source_with(tmp_path / "late", items(*FLAT, table=late), 3)) == FRAMES
     assert located(with_extended_table(tmp_path / "a", items(*FLAT), FRAMES, shift=2)) == FRAMES
     assert located(source_with(tmp_path / "b", items(*FLAT, table=struct.pack("<3I", 0, 8, 7)), 3)) == FRAMES
 
