@@ -19,8 +19,10 @@ ALWAYS_LOSSY = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 
 MAYBE_LOSSY = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (81, 91, 93, 112, 203))
 """Transfer syntaxes that are lossy unless (0028,2110) says 00."""
 
-Copies = list[list[int]]
-"""Rows (tiles) of one frame in each instance that has it, the preferred instance first."""
+Copy = dict[int, list[int]]
+"""Rows (one, or a mosaic's tiles) of each frame number of one instance."""
+Copies = list[Copy]
+"""The instances that have one SOP Instance UID, the preferred one first."""
 
 
 class Resolved(NamedTuple):
@@ -37,7 +39,9 @@ class Resolved(NamedTuple):
 
 
 def resolve_copies(frames: Frames, rows: Ints, options: Options, answers: Sequence[Answer]) -> Resolved:
-    """Decide which of the frames with one SOP Instance UID and frame number stays.
+    """Decide which of the instances with one SOP Instance UID stays.
+
+    A UID names an instance, so an instance is a copy of another as a whole: the same frames, each with the same pixels.
 
     Parameters
     ----------
@@ -65,29 +69,33 @@ def resolve_copies(frames: Frames, rows: Ints, options: Options, answers: Sequen
         questions += found.questions
         undecided |= found.undecided
         conflicting |= found.conflicting
-        dropped |= {row for tiles in instances for row in tiles} - set(found.kept.tolist())
+        dropped |= {row for copy in instances for row in _rows(copy)} - set(found.kept.tolist())
     kept = rows[~np.isin(rows, np.fromiter(dropped, dtype=np.int64))]
     return Resolved(kept, tuple(decided), tuple(questions), frozenset(undecided), frozenset(conflicting))
 
 
 def _copies(frames: Frames, rows: Ints) -> list[Copies]:
-    """Return the frames that are in more than one instance."""
+    """Return the UIDs that more than one instance has."""
     if len(rows) < 2:
         return []
     uids, instances = frames.texts["sop_instance_uid"][rows], frames.instance[rows]
     if len(set(uids.tolist())) == len(np.unique(instances)):
         return []
-    found: dict[tuple[str, int], dict[int, list[int]]] = {}
+    found: dict[str, dict[int, Copy]] = {}
     for row, uid, frame, instance in zip(
         rows.tolist(), uids.tolist(), frames.frame[rows].tolist(), instances.tolist(), strict=True
     ):
         if uid is not None:
-            found.setdefault((uid, frame), {}).setdefault(instance, []).append(row)
+            found.setdefault(uid, {}).setdefault(instance, {}).setdefault(frame, []).append(row)
     return [
-        sorted(by_instance.values(), key=lambda tiles: _preference(frames, tiles[0]))
+        sorted(by_instance.values(), key=lambda copy: _preference(frames, _rows(copy)[0]))
         for by_instance in found.values()
         if len(by_instance) > 1
     ]
+
+
+def _rows(copy: Copy) -> list[int]:
+    return [row for tiles in copy.values() for row in tiles]
 
 
 def is_lossy(frames: Frames, row: int) -> bool:
@@ -110,35 +118,50 @@ def _age(frames: Frames, row: int) -> tuple[str, str, str, float]:
     return date, time, texts["content_date"][row] or "", content_time if content_time == content_time else -1.0
 
 
+def _compared(
+    frames: Frames, one: Copy, other: Copy, told: Mapping[frozenset[int], bool]
+) -> tuple[bool, list[Question]]:
+    """Tell whether two instances may still be the same, and which frames must be compared to know.
+
+    An instance with more frames has other pixels. Frames that take no part (they cannot be decoded) are not compared.
+    """
+    first, second = _rows(one)[0], _rows(other)[0]
+    if frames.numbers["n_frames"][first] != frames.numbers["n_frames"][second]:
+        return False, []
+    pairs = [(one[number][0], other[number][0]) for number in one.keys() & other.keys()]
+    answers = {pair: told.get(frozenset(pair)) for pair in sorted(pairs)}
+    return False not in answers.values(), [Question(*pair) for pair, same in answers.items() if same is None]
+
+
 def _decide(frames: Frames, instances: Copies, told: Mapping[frozenset[int], bool], options: Options) -> Resolved:
-    """Decide about the copies of one frame."""
+    """Decide about the instances of one UID."""
     best, *others = instances
     decided: list[Decided] = []
     questions: list[Question] = []
     differing: Copies = []
     for other in others:
-        same = told.get(frozenset((best[0], other[0])))
-        if same is None:
-            questions.append(Question(best[0], other[0]))
+        same, open_questions = _compared(frames, best, other, told)
+        if same and open_questions:
+            questions += open_questions
         elif same:
             decided += _all(other, Outcome.DUPLICATE, Code.SAME_PIXELS, "another file has this UID and these pixels")
-        elif is_lossy(frames, other[0]) and not is_lossy(frames, best[0]):
+        elif is_lossy(frames, _rows(other)[0]) and not is_lossy(frames, _rows(best)[0]):
             decided += _all(other, Outcome.DUPLICATE, Code.LOSSY_COPY, "another file has this image without loss")
         else:
             differing.append(other)
     winner = best
     conflicting: set[int] = set()
     if differing and options.on_conflict == "newest":
-        winner = max([best, *differing], key=lambda tiles: _age(frames, tiles[0]))
+        winner = max([best, *differing], key=lambda copy: _age(frames, _rows(copy)[0]))
         older = "another file has this UID, other pixels and a later date (--on-conflict newest)"
         for copy in [best, *differing]:
             decided += _all(copy, Outcome.DUPLICATE, Code.OLDER_COPY, older) if copy is not winner else []
     elif differing:
-        conflicting = set(best)
+        conflicting = set(_rows(best))
         for copy in differing:
             decided += _all(copy, Outcome.CONFLICT, Code.PIXELS_DIFFER, CONFLICT_MESSAGE)
-    undecided = frozenset(winner) if questions else frozenset()
-    kept = np.asarray(winner, dtype=np.int64)
+    kept = np.asarray(_rows(winner), dtype=np.int64)
+    undecided = frozenset(_rows(winner)) if questions else frozenset()
     return Resolved(kept, tuple(decided), tuple(questions), undecided, frozenset(conflicting))
 
 
@@ -148,5 +171,5 @@ CONFLICT_MESSAGE = (
 )
 
 
-def _all(rows: Sequence[int], outcome: Outcome, code: Code, message: str) -> list[Decided]:
-    return [Decided(row, outcome, code, message) for row in rows]
+def _all(copy: Copy, outcome: Outcome, code: Code, message: str) -> list[Decided]:
+    return [Decided(row, outcome, code, message) for row in _rows(copy)]

@@ -391,6 +391,19 @@ def test_multi_frame_copies_are_asked_frame_by_frame_and_mosaics_once() -> None:
     assert sorted(one.row for one in found.decided) == [3, 4, 5]
 
 
+def test_an_instance_with_more_frames_is_no_copy_and_leaves_no_remainder() -> None:
+    cine = [
+        image(None, None, modality="US", instance=i, frame=f, n_frames=n, sop_instance_uid="1.5")
+        for i, n in ((0, 2), (1, 3))
+        for f in range(n)
+    ]
+    found = group(frames_of(cine), Options())
+    assert found.volumes == ()
+    assert found.questions == ()
+    assert set(outcomes(found).values()) == {Code.PIXELS_DIFFER}
+    assert len(found.decided) == 5
+
+
 def test_images_without_a_uid_are_no_copies() -> None:
     assert grouped([{**row, "sop_instance_uid": None} for row in stack(ZS)]).questions == ()
 
