@@ -81,6 +81,7 @@ IMPORTS = {  # what is planted: where, the line, and a word of the contract that
     "pyarrow in pixels": ("pixels/planted.py", "import pyarrow", "Arrow"),
     "duckdb in run": ("run/planted.py", "import duckdb", "--where"),
     "imagecodecs in store": ("store/planted.py", "import imagecodecs", "decoders"),
+    "verify decodes with what it judges": ("run/witness.py", "import fastdcm.pixels.decode", "witness"),
     "numcodecs in pixels": ("pixels/planted.py", "import numcodecs", "blosc"),
 }
 
