@@ -57,6 +57,7 @@ class Code(StrEnum):
     PERMISSION = "permission"
     CHANGED = "changed"
     BAD_HEADER = "bad-header"
+    NO_PIXELS = "no-pixels"
     TRUNCATED = "truncated"
     BAD_SIZE = "bad-size"
     DECODE = "decode"

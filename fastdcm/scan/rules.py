@@ -411,7 +411,7 @@ def _failed(row: Row) -> Verdict | None:
         return Outcome.FAILED, Code.UNSUPPORTED_WSI, "whole-slide images are not converted yet"
     if row["pixel_keyword"] is None:
         name = sop_class_name(_text(row, "sop_class_uid"))
-        return Outcome.FAILED, Code.BAD_HEADER, f"{name}: an image class, but there is no pixel data element"
+        return Outcome.FAILED, Code.NO_PIXELS, f"{name}: an image class, but there is no pixel data element"
     for column, keyword in (("rows", "Rows"), ("columns", "Columns"), ("bits_allocated", "Bits Allocated")):
         value = _int(row, column)
         if value is None or value < 1:

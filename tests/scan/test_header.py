@@ -185,7 +185,7 @@ def test_outcomes_of_one_batch(tmp_path: Path) -> None:
         "long": (raw.part10(raw.image(pixels=bytes(60))), (None, None)),
         "no rows": (raw.part10(_without(plain, 0x00280010)), (Outcome.FAILED, Code.BAD_HEADER)),
         "zero rows": (raw.part10(raw.image(rows=0)), (Outcome.FAILED, Code.BAD_HEADER)),
-        "no pixels": (raw.part10(plain[:-pixels]), (Outcome.FAILED, Code.BAD_HEADER)),
+        "no pixels": (raw.part10(plain[:-pixels]), (Outcome.FAILED, Code.NO_PIXELS)),
         "video": (raw.part10(encapsulated, "1.2.840.10008.1.2.4.102"), (Outcome.NOT_IMAGE, Code.VIDEO)),
         "unknown syntax": (raw.part10(encapsulated, "1.2.3.4"), (Outcome.FAILED, Code.UNSUPPORTED_SYNTAX)),
         "jpeg2000": (raw.part10(encapsulated, "1.2.840.10008.1.2.4.90"), (None, None)),

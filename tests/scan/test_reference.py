@@ -244,7 +244,7 @@ def test_ge_private_syntax_is_known(tmp_path: Path) -> None:
 OUTCOMES: list[tuple[str, Callable[[], Dataset], tuple[str, str], str]] = [
     ("no-rows", lambda: make(Rows=None), ("failed", "bad-header"), "Rows is missing"),
     ("zero-columns", lambda: make(Columns=0), ("failed", "bad-header"), "Columns is 0"),
-    ("no-pixels", lambda: make(frames=None), ("failed", "bad-header"), "no pixel data"),
+    ("no-pixels", lambda: make(frames=None), ("failed", "no-pixels"), "no pixel data"),
     ("sr", lambda: make(uids.BasicTextSRStorage, None, Rows=None), ("not-image", "sop-class"), "Basic Text"),
     ("dose-histogram", lambda: make(uids.RTDoseStorage, None, Rows=None), ("not-image", "sop-class"), "RT Dose"),
     ("slide", lambda: make(uids.VLWholeSlideMicroscopyImageStorage), ("failed", "unsupported-wsi"), "slide"),
