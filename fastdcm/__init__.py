@@ -1,7 +1,7 @@
 """Hospital DICOM exports to chunked Zarr stores.
 
-``scan`` reads headers and tells what is there, ``convert`` writes a store, ``open`` gives its volumes. Importing this
-package loads nothing heavy: each function loads what it needs.
+``scan`` reads headers and tells what is there, ``convert`` writes a store, ``open`` gives its volumes, ``verify``
+compares it with its sources. Importing this package loads nothing heavy: each function loads what it needs.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from fastdcm.run.convert import convert as convert
     from fastdcm.run.report import Report as Report
     from fastdcm.run.survey import SeriesMap as SeriesMap
+    from fastdcm.run.verify import VerifyReport as VerifyReport
+    from fastdcm.run.verify import verify as verify
 
 _HOMES = {
     "convert": "fastdcm.run.convert",
@@ -31,7 +33,9 @@ _HOMES = {
     "SeriesMap": "fastdcm.run.survey",
     "Store": "fastdcm.load.volume",
     "Tolerances": "fastdcm.model",
+    "VerifyReport": "fastdcm.run.verify",
     "Volume": "fastdcm.load.volume",
+    "verify": "fastdcm.run.verify",
 }
 
 __all__ = [
@@ -41,10 +45,12 @@ __all__ = [
     "SeriesMap",
     "Store",
     "Tolerances",
+    "VerifyReport",
     "Volume",
     "convert",
     "open",
     "scan",
+    "verify",
 ]
 
 

@@ -194,7 +194,7 @@ def convert(sources: tuple[str, ...], dest: str, *, dry_run: bool, as_json: bool
 @commands.command(epilog="Example: fastdcm scan export/ --sort spacing_z --out map.parquet")
 @sources_argument
 @selection
-@on_gap
+@several(on_gap, on_bad_frame)
 @resources
 @click.option("--out", metavar="FILE", type=click.Path(dir_okay=False), help="Keep the map as a Parquet file.")
 @click.option("--sort", metavar="COLUMN", help="One flat table in the order of a column.")
@@ -204,22 +204,13 @@ def scan(
     sources: tuple[str, ...], *, out: str | None, sort: str | None, group: str | None, as_json: bool, **options: Any
 ) -> int:
     """Show what is in SRC...: patients, studies, series, volumes. Reads headers only."""
+    import fastdcm
     from fastdcm.load.catalog import write_catalog
     from fastdcm.look.progress import shown_progress
     from fastdcm.look.series_table import file_counts, total_lines
-    from fastdcm.model import Options, Resources
-    from fastdcm.run.survey import survey
 
-    chosen = Options(
-        where=options.pop("where"),
-        image_type=options.pop("image_type"),
-        localizers=not options.pop("no_localizers"),
-        derived=not options.pop("no_derived"),
-        on_gap=options.pop("on_gap"),
-    )
-    resources = Resources(memory_bytes=options.pop("memory"), **options)
     with shown_progress(plain=as_json) as progress:
-        found = survey(sources, chosen, resources, progress)
+        found = fastdcm.scan(sources, progress=progress, **options)
     for warning in found.warnings:
         _warn(warning)
     table = found.table.filter([path not in found.left_out for path in found.table["volume"].to_pylist()])
@@ -288,22 +279,18 @@ def info(path: str, *, as_json: bool) -> int:
 @work
 @resources
 @as_json
-def verify(
-    store: str, sources: tuple[str, ...], *, sample: int | None, work: str | None, as_json: bool, **options: Any
-) -> int:
+def verify(store: str, sources: tuple[str, ...], *, as_json: bool, **options: Any) -> int:
     """Compare a store with its sources, slice by slice, by an independent decoder.
 
     SRC... are the sources in the order that convert got them; they are found by themselves while STORE.work is there.
     Without sources the recorded hashes are checked.
     """
+    import fastdcm
     from fastdcm.look.progress import shown_progress
     from fastdcm.look.summary import verify_lines
-    from fastdcm.model import Resources
-    from fastdcm.run.verify import verify as check
 
-    resources = Resources(memory_bytes=options.pop("memory"), **options)
     with shown_progress(plain=as_json) as progress:
-        report = check(store, sample, sources or None, work=work, progress=progress, resources=resources)
+        report = fastdcm.verify(store, sources or None, progress=progress, **options)
     _say(verify_lines(report))
     if as_json:
         _say_json(report.as_json())

@@ -120,6 +120,55 @@ def test_every_option_reaches_python_under_its_name(tmp_path: Path, monkeypatch:
     assert (seen["chunks"], seen["shard"], seen["memory"]) == ((8, 64, 64), 2**20, 4 * 10**9)
 
 
+@pytest.mark.parametrize(
+    ("command", "own", "flags"),
+    [
+        (
+            "scan",
+            {"tolerances"},
+            [
+                "--where",
+                "1",
+                "--image-type",
+                "ORIGINAL",
+                "--no-localizers",
+                "--no-derived",
+                "--on-gap",
+                "fill",
+                "--on-bad-frame",
+                "drop",
+            ],
+        ),
+        ("verify", set(), ["--sample", "3", "--work", "w"]),
+    ],
+)
+def test_scan_and_verify_have_the_options_of_python(
+    command: str, own: set[str], flags: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Same names and defaults in the command line and in Python."""
+    import inspect
+
+    from fastdcm.run import survey
+    from fastdcm.run import verify as witness
+
+    seen: dict[str, Any] = {}
+
+    def fake(*_: Any, **options: Any) -> None:
+        seen.update(options)
+        raise UsageError("enough")
+
+    function = survey.scan if command == "scan" else witness.verify
+    known = {n: p.default for n, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY}
+    monkeypatch.setattr(fastdcm, command, fake)
+    assert run([command, "a"]) == 2
+    assert {name: value for name, value in seen.items() if name != "progress"} == {
+        name: value for name, value in known.items() if name not in {"progress", *own}
+    }
+    flags = [*flags, "--workers", "3", "--threads", "2", "--memory", "4GB", "--scheduler", "processes"]
+    assert run([command, "a", *flags]) == 2
+    assert all(seen[name] != known[name] for name in seen)
+
+
 # ---------------------------------------------------------------------------- scan, ls, info, verify
 
 

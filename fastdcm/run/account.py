@@ -15,12 +15,13 @@ from fastdcm.model import Frames, Index, Ints, Json, Options, VolumePlan
 from fastdcm.run.execute import Engine
 from fastdcm.run.ledger import Claim, Ledger, count_outcomes
 from fastdcm.run.progress import Callback
-from fastdcm.run.records import FrameNote, Journal, Record, StoredFrame, write_journal
+from fastdcm.run.records import FrameNote, Journal, Record, StoredFrame, write_journal, write_sources
 from fastdcm.run.report import Failure, Report
 from fastdcm.run.series import SeriesEntry
 from fastdcm.run.survey import SeriesMap
 from fastdcm.run.tables import VolumeFrames, files_table, frames_table, generation_of, is_written, write_tables
 from fastdcm.run.target import Target
+from fastdcm.store.commit import writing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -206,7 +207,6 @@ def _root(source: str) -> str:
 def write_account(run: Run, engine: Engine, state: State, claims: Sequence[Claim], report: Report) -> None:
     """Write the tables and the report, unless the store holds just these."""
     from fastdcm.series.catalog import catalog_table
-    from fastdcm.store.commit import writing
     from fastdcm.store.metadata import root_document
 
     plans = {plan.path: plan for plan in state.plans() if state.is_published(plan)}
@@ -264,7 +264,22 @@ def versions() -> dict[str, str]:
     return found
 
 
-def keep_journal(run: Run, state: State, before: Journal) -> None:
-    """Write the journal anew where it grew: only what counts."""
-    patients = {**before.patients, **{plan.path.split("/")[0]: plan.patient for plan in state.plans()}}
-    write_journal(run.target.work, Journal(state.records, state.bad, patients))
+def keep_journal(run: Run, state: State) -> None:
+    """Write the journal anew, only what counts, and where the sources are."""
+    patients, owners = named_patients(state.map)
+    known = state.map.names
+    journal = Journal(state.records, state.bad, {**known.keys, **patients}, {**known.owners, **owners})
+    with writing("the journal"):
+        write_journal(run.target.work, journal)
+        write_sources(run.target.work, state.map.index.sources)
+
+
+def named_patients(found: SeriesMap) -> tuple[dict[str, str], dict[str, str | None]]:
+    """Return the key and the mark of the patient of each study that has a volume, by the study's folder."""
+    from fastdcm.series.catalog import patient_mark
+
+    entries = [(entry, entry.plans[0]) for entry in found.series if entry.plans]
+    folders = [plan.path.split("/")[0] for _, plan in entries]
+    keys = {folder: plan.patient for folder, (_, plan) in zip(folders, entries, strict=True)}
+    ids = [entry.frames.texts["patient_id"][0] for entry, _ in entries]
+    return keys, {folder: patient_mark(one) for folder, one in zip(folders, ids, strict=True)}

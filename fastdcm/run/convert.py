@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
-from fastdcm.errors import Code, UsageError
+from fastdcm.errors import Code
 from fastdcm.model import Options, Resources, Tolerances, VolumePlan
-from fastdcm.run.account import Run, State, keep_journal, make_report, refusals_of, settle, stored_frames, write_account
+from fastdcm.run.account import (
+    Run,
+    State,
+    keep_journal,
+    make_report,
+    named_patients,
+    refusals_of,
+    settle,
+    stored_frames,
+    write_account,
+)
 from fastdcm.run.execute import Engine, fit_memory, start_engine
+from fastdcm.run.options import Source, check_options, source_list
 from fastdcm.run.progress import Callback, Progress, silent
 from fastdcm.run.records import (
     FrameNote,
@@ -26,14 +36,9 @@ from fastdcm.run.records import (
 )
 from fastdcm.run.report import Report
 from fastdcm.run.series import Bad, SeriesEntry, regroup, with_published
-from fastdcm.run.survey import SeriesMap, survey_on
+from fastdcm.run.survey import survey_on
 from fastdcm.run.target import Publisher, check_target, hold_target
 from fastdcm.run.write import Built, Writer
-
-if TYPE_CHECKING:
-    pass
-
-Source = str | os.PathLike[str]
 
 
 def convert(  # noqa: PLR0913 - one keyword an option of the command line
@@ -145,36 +150,11 @@ def convert(  # noqa: PLR0913 - one keyword an option of the command line
     )
     resources = Resources(workers=workers, threads=threads, memory_bytes=memory, scheduler=scheduler)
     check_options(options, resources)
-    found = _source_list(sources)
+    found = source_list(sources)
     target = check_target(dest, work)
     run = Run(target, options, progress or silent, rebuild=overwrite or no_resume, forget=no_resume)
     with start_engine(resources) as engine:
         return dry(run, engine, found) if dry_run else run_conversion(run, engine, found)
-
-
-def check_options(options: Options, resources: Resources) -> None:
-    """Raise a UsageError for a value that no option has."""
-    allowed = {
-        "values": ("modality", "stored"),
-        "on_gap": ("irregular", "fill", "split", "fail"),
-        "on_bad_frame": ("fail", "drop", "fill"),
-        "on_conflict": ("quarantine", "newest"),
-        "metadata": ("technical", "full", "none"),
-    }
-    for name, known in allowed.items():
-        if getattr(options, name) not in known:
-            raise UsageError(f"{name} is {getattr(options, name)!r}, and must be one of {', '.join(known)}")
-    if options.chunks is not None and (len(options.chunks) != 3 or min(options.chunks) < 1):
-        raise UsageError("chunks are three lengths of at least 1: z, y, x")
-    for name, value in (("shard", options.shard_bytes), ("memory", resources.memory_bytes)):
-        if value is not None and value < 1:
-            raise UsageError(f"{name} is {value} bytes, and must be at least 1")
-    if (resources.workers is not None and resources.workers < 1) or resources.threads < 1:
-        raise UsageError("workers and threads must be at least 1")
-
-
-def _source_list(sources: Source | Sequence[Source]) -> list[str]:
-    return [os.fspath(one) for one in ([sources] if isinstance(sources, str | os.PathLike) else sources)]
 
 
 # ---------------------------------------------------------------------------- one run
@@ -205,7 +185,7 @@ def run_conversion(run: Run, engine: Engine, sources: Sequence[str]) -> Report:
         found = survey_on(
             engine, sources, run.options, ask=True, journal=journal, ignore=_own_folders(run), progress=run.progress
         )
-        append_patients(run.target.work, _new_patients(found, journal))
+        append_patients(run.target.work, *named_patients(found))
         state = State(found, list(found.series), dict(journal.volumes), dict(journal.bad))
         _withhold_bad(state, run.options)
         engine, note = _fit(engine, state)
@@ -216,13 +196,8 @@ def run_conversion(run: Run, engine: Engine, sources: Sequence[str]) -> Report:
         warnings = (*found.warnings, *([note] if note else []))
         report = make_report(run, state, claims, started, warnings)
         write_account(run, engine, state, claims, report)
-        keep_journal(run, state, journal)
+        keep_journal(run, state)
     return report
-
-
-def _new_patients(found: SeriesMap, journal: Journal) -> dict[str, str]:
-    given = {plan.path.split("/")[0]: plan.patient for plan in found.plans}
-    return {study: patient for study, patient in given.items() if study not in journal.patients}
 
 
 def _known(run: Run) -> Journal:

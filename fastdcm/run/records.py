@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 JOURNAL = "journal.jsonl"
 LOCK = "lock"
+SOURCES = "sources.json"
 _DOCUMENT_LIMIT_BYTES = 1 << 30
 
 
@@ -70,7 +71,9 @@ class Journal:
     bad: Mapping[str, tuple[FrameNote, ...]]
     """Frames that could not be decoded, by the digest of the plan that asked for them."""
     patients: Mapping[str, str]
-    """Patient keys given earlier, by the name of the study's folder."""
+    """Patient keys given at first publication, by the name of the study's folder."""
+    owners: Mapping[str, str | None]
+    """``catalog.patient_mark`` of each published study's patient, by its folder; None where it is not known."""
 
 
 @contextmanager
@@ -95,19 +98,27 @@ def load_journal(dest: Path, work: Path) -> Journal:
     volumes: dict[str, Record] = {}
     bad: dict[str, tuple[FrameNote, ...]] = {}
     patients: dict[str, str] = {}
+    owners: dict[str, str] = {}
     lines = list(_lines(work / JOURNAL))
     for line in lines:
         if "bad" in line:
             bad[line["digest"]] = tuple(FrameNote(*item) for item in line["bad"])
         elif "patients" in line:
             patients |= line["patients"]
+            owners |= line["owners"]
         else:
             record = _record(line)
             if published_digest(dest / record.path) == record.digest:
                 volumes[record.path] = record
     if not lines:
         volumes, patients = _from_tables(dest)
-    return Journal(volumes, bad, patients)
+    studies = sorted({path.split("/")[0] for path in volumes})  # what was named and never published is free again
+    return Journal(
+        volumes,
+        bad,
+        {study: patients[study] for study in studies if study in patients},
+        {study: owners.get(study) for study in studies},
+    )
 
 
 def write_journal(work: Path, journal: Journal) -> None:
@@ -131,10 +142,20 @@ def append_bad(work: Path, digest: str, bad: Sequence[FrameNote]) -> None:
     _append(work, [_dump({"digest": digest, "bad": bad})])
 
 
-def append_patients(work: Path, patients: Mapping[str, str]) -> None:
-    """Add patient keys by the name of the study's folder: a key that was given stays."""
+def append_patients(work: Path, patients: Mapping[str, str], owners: Mapping[str, str | None]) -> None:
+    """Add keys and marks of patients by the name of the study's folder: what is published under them stays theirs."""
     if patients:
-        _append(work, [_dump({"patients": dict(patients)})])
+        _append(work, [_dump({"patients": dict(patients), "owners": dict(owners)})])
+
+
+def write_sources(work: Path, sources: Sequence[str]) -> None:
+    """Keep the absolute paths of the sources, in their order, for ``verify``: private, and no part of the store."""
+    partial = work / f"{SOURCES}.partial"
+    partial.unlink(missing_ok=True)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "w", encoding="ascii") as file:
+        json.dump(list(sources), file)
+    partial.replace(work / SOURCES)
 
 
 def published_digest(volume: Path) -> str | None:
@@ -182,7 +203,8 @@ def _dump(line: Json) -> str:
 
 def _journal_lines(journal: Journal) -> Iterator[str]:
     if journal.patients:
-        yield _dump({"patients": dict(sorted(journal.patients.items()))})
+        owners = {folder: owner for folder, owner in sorted(journal.owners.items()) if owner is not None}
+        yield _dump({"patients": dict(sorted(journal.patients.items())), "owners": owners})
     for digest, bad in sorted(journal.bad.items()):
         yield _dump({"digest": digest, "bad": bad})
     for _, record in sorted(journal.volumes.items()):

@@ -41,6 +41,10 @@ class Names(NamedTuple):
     patients: Mapping[str | None, str]
     published: Mapping[str, Sequence[tuple[int, frozenset[FrameKey]]]]
     """By ``<study>/<series>``: numbers given before, with the frames that have them."""
+    keys: Mapping[str, str] = {}
+    """Patient keys that were given before, by the folder of the study."""
+    owners: Mapping[str, str | None] = {}
+    """``catalog.patient_mark`` of the patient of each published study, by its folder."""
 
 
 _LOST = (Code.FRAMES_DROPPED, Code.FRAMES_FILLED)
@@ -72,8 +76,39 @@ def name_series(index: Index, journal: Journal | None) -> Names:
     """Return the names of studies and patients, and the numbers that volumes have."""
     from fastdcm.series.catalog import patient_keys, study_names
 
-    patients = patient_keys(index, journal.patients if journal else None)
-    return Names(study_names(index), patients, _published(journal.volumes if journal else {}))
+    volumes = journal.volumes if journal else {}
+    owners = _with_owners(index, volumes, journal.owners) if journal else {}
+    keys = journal.patients if journal else {}
+    names = study_names(index, owners)
+    return Names(names, patient_keys(names, keys), _published(volumes), keys, owners)
+
+
+def _with_owners(
+    index: Index, volumes: Mapping[str, Record], owners: Mapping[str, str | None]
+) -> Mapping[str, str | None]:
+    """Find by their images whose the published studies are, where the working folder was lost."""
+    from fastdcm.series.catalog import patient_mark
+
+    if None not in owners.values():
+        return owners
+    folders: dict[str | None, set[str]] = defaultdict(set)
+    for path, record in volumes.items():
+        for frame in record.frames:
+            folders[frame.sop_instance_uid].add(path.split("/")[0])
+    columns = (index.instances[name].to_pylist() for name in ("patient_id", "study_uid", "sop_instance_uid"))
+    candidates: dict[str, set[tuple[str | None, str | None]]] = defaultdict(set)
+    for patient, study, uid in zip(*columns, strict=True):
+        for folder in folders.get(uid, ()) if uid is not None else ():
+            candidates[folder].add((patient, study))
+    found = dict(owners)
+    used: set[tuple[str | None, str | None]] = set()
+    for folder in sorted(candidates):  # patients with the same images were numbered in the order of their ids
+        free = candidates[folder] - used
+        if found[folder] is None and free:
+            one = min(free, key=lambda pair: (pair[0] or "", pair[1] or ""))
+            used.add(one)
+            found[folder] = patient_mark(one[0])
+    return found
 
 
 def _published(records: Mapping[str, Record]) -> dict[str, Sequence[tuple[int, frozenset[FrameKey]]]]:

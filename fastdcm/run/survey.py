@@ -24,6 +24,7 @@ from fastdcm.model import (
 from fastdcm.run.across import flag_one_slice_series, flag_reused, reused_uids
 from fastdcm.run.answers import answer_questions
 from fastdcm.run.execute import Engine, map_tasks, start_engine
+from fastdcm.run.options import Source, check_options, source_list
 from fastdcm.run.progress import Callback, Progress, silent
 from fastdcm.run.records import FrameNote, Journal
 from fastdcm.run.select import select
@@ -64,10 +65,14 @@ class SeriesMap:
 
 
 def scan(  # noqa: PLR0913 - one keyword an option of the command line
-    sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    sources: Source | Sequence[Source],
     *,
     where: str | None = None,
+    image_type: str | None = None,
+    no_localizers: bool = False,
+    no_derived: bool = False,
     on_gap: Literal["irregular", "fill", "split", "fail"] = "irregular",
+    on_bad_frame: Literal["fail", "drop", "fill"] = "fail",
     workers: int | None = None,
     threads: int = 1,
     memory: int | None = None,
@@ -83,7 +88,9 @@ def scan(  # noqa: PLR0913 - one keyword an option of the command line
         Files and folders; folders are walked.
     where : str, optional
         SQL expression over the columns of the table; ``SeriesMap.left_out`` names the volumes for which it is not true.
-    on_gap, workers, threads, memory, scheduler, tolerances, progress
+    image_type, no_localizers, no_derived
+        Further selections, as in ``fastdcm.convert``.
+    on_gap, on_bad_frame, workers, threads, memory, scheduler, tolerances, progress
         As in ``fastdcm.convert``.
 
     Returns
@@ -96,10 +103,18 @@ def scan(  # noqa: PLR0913 - one keyword an option of the command line
     UsageError
         There is no file at all, or ``where`` is not usable.
     """
-    roots = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
-    options = Options(where=where, on_gap=on_gap, tolerances=tolerances or Tolerances())
+    options = Options(
+        where=where,
+        image_type=image_type,
+        localizers=not no_localizers,
+        derived=not no_derived,
+        on_gap=on_gap,
+        on_bad_frame=on_bad_frame,
+        tolerances=tolerances or Tolerances(),
+    )
     resources = Resources(workers=workers, threads=threads, memory_bytes=memory, scheduler=scheduler)
-    return survey([os.fspath(root) for root in roots], options, resources, progress)
+    check_options(options, resources)
+    return survey(source_list(sources), options, resources, progress)
 
 
 def survey(

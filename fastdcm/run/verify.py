@@ -24,8 +24,9 @@ from fastdcm.errors import CheckError, UsageError
 from fastdcm.load.catalog import inside
 from fastdcm.load.volume import Store, Volume
 from fastdcm.load.volume import open as open_path
-from fastdcm.model import Json, Resources
+from fastdcm.model import Json, Options, Resources
 from fastdcm.run.execute import map_tasks, start_engine
+from fastdcm.run.options import Source, check_options, source_list
 from fastdcm.run.progress import Callback, Progress, silent
 from fastdcm.run.witness import Slice, SourceFile, open_source
 
@@ -116,14 +117,17 @@ class Task(NamedTuple):
     """Cells to check; None: all."""
 
 
-def verify(
+def verify(  # noqa: PLR0913 - one keyword an option of the command line
     store: str | Path,
-    sample: int | None = None,
-    sources: Sequence[str | Path] | None = None,
+    sources: Source | Sequence[Source] | None = None,
     *,
+    sample: int | None = None,
     work: str | Path | None = None,
+    workers: int | None = None,
+    threads: int = 1,
+    memory: int | None = None,
+    scheduler: str = "local",
     progress: Callback | None = None,
-    resources: Resources | None = None,
 ) -> VerifyReport:
     """Compare a store with its sources, and with the hashes that were recorded when it was written.
 
@@ -131,17 +135,15 @@ def verify(
     ----------
     store : path
         Root of the store.
-    sample : int, optional
-        Check about this many slices only, spread evenly over the store (the same ones each time).
-    sources : sequence of path, optional
+    sources : path or sequence of path, optional
         The sources in the order that ``convert`` got them; ``sources.json`` in the working folder stands in for them.
         Without either only the recorded hashes are checked.
+    sample : int, optional
+        Check about this many slices only, spread evenly over the store (the same ones each time).
     work : path, optional
         Working folder of the conversion, ``STORE.work`` by default.
-    progress : callable, optional
-        Called with ``Progress``.
-    resources : Resources, optional
-        What may be used.
+    workers, threads, memory, scheduler, progress
+        As in ``fastdcm.convert``.
 
     Returns
     -------
@@ -157,14 +159,17 @@ def verify(
     opened = open_path(store)
     if not isinstance(opened, Store):
         raise UsageError(f"{store} is a volume; verify takes a store")
-    roots = _source_roots(opened.path, sources, work)
+    resources = Resources(workers=workers, threads=threads, memory_bytes=memory, scheduler=scheduler)
+    check_options(Options(), resources)
+    given = None if sources is None else source_list(sources)
+    roots = _source_roots(opened.path, given, work)
     tables = _manifest(opened.path) if roots else None
     findings = _check_tables(opened)
     tasks = list(_tasks(opened, tables, roots, sample))
-    if sources and tables is not None and not any(_is_there(one) for task in tasks for one in task.slices):
+    if given and tables is not None and not any(_is_there(one) for task in tasks for one in task.slices):
         raise UsageError("none of the store's files is below the given sources; give those of convert, in its order")
     show = progress or silent
-    with start_engine(resources or Resources()) as engine:
+    with start_engine(resources) as engine:
         for number, (task, result) in enumerate(map_tasks(_check_volume, tasks, engine), start=1):
             if isinstance(result, Exception):
                 raise CheckError(f"volume {task.volume} could not be checked: {result!r}") from result
@@ -179,7 +184,7 @@ def verify(
 # ---------------------------------------------------------------------------- what there is to check
 
 
-def _source_roots(store: Path, sources: Sequence[str | Path] | None, work: str | Path | None) -> tuple[str, ...]:
+def _source_roots(store: Path, sources: Sequence[str] | None, work: str | Path | None) -> tuple[str, ...]:
     """Return the folders that paths in files.parquet are relative to, by number of the source."""
     if sources is None:
         absolute = store.absolute()

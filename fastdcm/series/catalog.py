@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import count
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -186,27 +187,59 @@ def _largest_whole(column: Floats) -> int | None:
 # ---------------------------------------------------------------------------- patients and studies
 
 
-def study_names(index: Index) -> dict[Study, str]:
+def patient_mark(patient_id: str | None) -> str:
+    """Return what tells a patient from another in DEST.work, without the id itself."""
+    return hashlib.sha256(b"" if patient_id is None else b"=" + patient_id.encode()).hexdigest()[:16]
+
+
+def study_names(index: Index, owners: Mapping[str, str | None] | None = None) -> dict[Study, str]:
     """Return the folder of each study: its UID as a safe name.
 
-    A second patient with the same study UID gets the suffix ``-2``, a third ``-3``, in the order of patient_id.
-    """
-    names: dict[Study, str] = {}
-    taken: dict[str, int] = {}
-    for patient, study in _studies(index):
-        name = safe_uid(study)
-        taken[name] = taken.get(name, 0) + 1
-        names[patient, study] = name if taken[name] == 1 else f"{name}-{taken[name]}"
-    return names
-
-
-def patient_keys(index: Index, known: Mapping[str, str] | None = None) -> dict[str | None, str]:
-    """Return the key of each patient: P and 10 base32 characters of a hash of the smallest Study Instance UID.
+    A second patient with the same study UID gets the suffix ``-2``, a third ``-3``, in the order of patient_id; a
+    folder that is published stays with its patient, whoever comes later.
 
     Parameters
     ----------
     index : Index
-        With every image found; the keys do not depend on what is selected.
+        With every image found; the names do not depend on what is selected.
+    owners : mapping, optional
+        ``patient_mark`` by published folder; None where it is not known whose it is.
+    """
+    studies: dict[str, list[Study]] = {}
+    for study in _studies(index):
+        studies.setdefault(safe_uid(study[1]), []).append(study)
+    published: dict[str, dict[int, str | None]] = {}
+    for folder, owner in (owners or {}).items():
+        name, number = _split_name(folder, studies)
+        published.setdefault(name, {})[number] = owner
+    return {
+        study: name if number == 1 else f"{name}-{number}"
+        for name, group in studies.items()
+        for study, number in _number_patients(group, published.get(name, {})).items()
+    }
+
+
+def _split_name(folder: str, names: Collection[str]) -> tuple[str, int]:
+    name, _, number = folder.rpartition("-")
+    return (name, int(number)) if name in names and number.isascii() and number.isdigit() else (folder, 1)
+
+
+def _number_patients(studies: Sequence[Study], owners: Mapping[int, str | None]) -> dict[Study, int]:
+    """Give numbers to those who share a study UID: who has one keeps it, the others take what nobody has."""
+    own = {owner: number for number, owner in owners.items() if owner is not None}
+    numbers = {study: own.pop(mark) for study in studies if (mark := patient_mark(study[0])) in own}
+    taken = {number for number, owner in owners.items() if owner is not None}
+    free = (number for number in count(1) if number not in taken)
+    return numbers | {study: next(free) for study in studies if study not in numbers}
+
+
+def patient_keys(names: Mapping[Study, str], known: Mapping[str, str] | None = None) -> dict[str | None, str]:
+    """Return the key of each patient: P and 10 base32 characters of a hash of the smallest Study Instance UID.
+
+    Parameters
+    ----------
+    names : mapping
+        From ``study_names``.
     known : mapping, optional
         Keys given at first publication, by the name of the study's folder: a patient keeps the key of its smallest
         study that has one.
@@ -217,12 +250,12 @@ def patient_keys(index: Index, known: Mapping[str, str] | None = None) -> dict[s
         By raw patient_id (None: no id at all). Patients that share a study UID have different keys.
     """
     by_patient: dict[str | None, list[str]] = {}
-    for (patient, _), name in study_names(index).items():
+    for (patient, _), name in names.items():
         by_patient.setdefault(patient, []).append(name)
     keys = {}
-    for patient, names in by_patient.items():
-        given = [known[name] for name in sorted(names) if known and name in known]
-        keys[patient] = given[0] if given else _patient_key(min(names))
+    for patient, own in by_patient.items():
+        given = [known[name] for name in sorted(own) if known and name in known]
+        keys[patient] = given[0] if given else _patient_key(min(own))
     return keys
 
 

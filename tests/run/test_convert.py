@@ -25,6 +25,7 @@ from tests.converted import convert, part
 from tests.dicomgen import Series
 
 ROOT = Path(__file__).resolve().parents[2]
+WORKING_FILES = ["journal.jsonl", "lock", "sources.json"]
 
 
 @pytest.fixture
@@ -120,7 +121,7 @@ def test_a_second_run_writes_nothing(source: Path) -> None:
     assert second.report.volumes["written"] == 0
     assert second.report.volumes["unchanged"] == first.report.volumes["written"]
     assert second.report.exit_code == 1
-    assert sorted(path.name for path in (source.parent / "out.zarr.work").iterdir()) == ["journal.jsonl", "lock"]
+    assert sorted(path.name for path in (source.parent / "out.zarr.work").iterdir()) == WORKING_FILES
 
 
 def test_a_lost_working_folder_costs_no_conversion(source: Path) -> None:
@@ -200,6 +201,50 @@ def test_the_patient_keeps_its_key(source: Path) -> None:
         dicomgen.make_series(source / str(k), study=f"s{k}", series=f"s{k}", n=1)
     keys = pq.read_table(convert(source).path / "catalog.parquet")["patient"].to_pylist()
     assert set(keys) == {first}
+
+
+def study_of(store: Path, patient_marker: str) -> str:
+    """Return the folder of the study whose volumes have this protocol."""
+    rows = pq.read_table(store / "catalog.parquet").to_pylist()
+    (study,) = {row["volume"].split("/")[0] for row in rows if row["protocol"] == patient_marker}
+    return str(study)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_published_study_stays_with_its_patient(source: Path, lost: bool) -> None:
+    """A patient who sorts earlier under the same study UID gets the next suffix, and nobody is moved."""
+    for patient in ("m", "s"):
+        dicomgen.make_series(source / patient, study="one", series=patient, patient=patient, ProtocolName=patient)
+    first = convert(source, metadata="full")
+    before = {patient: study_of(first.path, patient) for patient in "ms"}
+    assert before["s"] == f"{before['m']}-2"
+    kept = {path: state for path, state in state_of(first.path).items() if ".ome.zarr" in path}
+    if lost:
+        shutil.rmtree(source.parent / "out.zarr.work")
+    dicomgen.make_series(source / "a", study="one", series="a", patient="a", ProtocolName="a")
+    again = convert(source, metadata="full")
+    assert {patient: study_of(again.path, patient) for patient in "ams"} == before | {"a": f"{before['m']}-3"}
+    assert {path: state for path, state in state_of(again.path).items() if path in kept} == kept
+    keys = {row["protocol"]: row["patient"] for row in pq.read_table(again.path / "catalog.parquet").to_pylist()}
+    assert len(set(keys.values())) == 3
+    shutil.rmtree(source / "m")
+    dicomgen.make_series(source / "m2", study="one", series="m2", patient="m", ProtocolName="m2")
+    last = convert(source, metadata="full")
+    assert study_of(last.path, "m2") == before["m"]
+
+
+def test_verify_finds_the_sources_by_itself(source: Path) -> None:
+    made = dicomgen.make_series(source)
+    converted = convert(source)
+    kept = source.parent / "out.zarr.work" / "sources.json"
+    assert json.loads(kept.read_text()) == [str(source)]
+    assert kept.stat().st_mode & 0o777 == 0o600
+    report = fastdcm.verify(converted.path)
+    assert report.sources
+    assert report.findings.decoded == len(made.paths)
+    moved = source.rename(source.with_name("moved"))
+    assert fastdcm.convert(moved, converted.path).volumes["written"] == 0
+    assert fastdcm.verify(converted.path).findings.decoded == len(made.paths)
 
 
 KILLED = """

@@ -17,13 +17,10 @@ from pydicom import dcmread
 from pydicom import uid as uids
 
 from fastdcm.errors import UsageError
-from fastdcm.model import Resources
 from fastdcm.run.progress import Progress
 from fastdcm.run.verify import VerifyReport, verify
 from tests import dicomgen, ministore
 from tests.ministore import Small, of_series, slice_hashes, write_store
-
-ONE = Resources(workers=1)
 
 
 def two_volumes(folder: Path) -> list[Small]:
@@ -33,7 +30,7 @@ def two_volumes(folder: Path) -> list[Small]:
 
 
 def check(root: Path, **more: object) -> VerifyReport:
-    return verify(root, sources=[root.parent / "src"], resources=ONE, **more)  # type: ignore[arg-type]
+    return verify(root, [root.parent / "src"], workers=1, **more)  # type: ignore[arg-type]
 
 
 def checks(report: VerifyReport) -> set[str]:
@@ -55,9 +52,9 @@ def test_a_right_store_passes(store: Path) -> None:
 
 
 def test_without_sources_hashes_are_checked(store: Path) -> None:
-    for report in (verify(store, resources=ONE), check(store, sample=None)):
+    for report in (verify(store, workers=1), check(store, sample=None)):
         assert report.exit_code == 0
-    report = verify(store, resources=ONE)
+    report = verify(store, workers=1)
     assert (report.sources, report.findings.hashed, report.findings.decoded) == (False, 14, 0)
 
 
@@ -65,11 +62,11 @@ def test_sources_are_known_to_the_working_folder(store: Path) -> None:
     work = store.with_name("s.zarr.work")
     work.mkdir()
     (work / "sources.json").write_text(json.dumps([str(store.parent / "src")]))
-    assert verify(store, resources=ONE).findings.decoded == 14
+    assert verify(store, workers=1).findings.decoded == 14
     elsewhere = store.with_name("elsewhere")
     work.rename(elsewhere)
-    assert verify(store, resources=ONE).findings.decoded == 0
-    assert verify(store, work=elsewhere, resources=ONE).findings.decoded == 14
+    assert verify(store, workers=1).findings.decoded == 0
+    assert verify(store, work=elsewhere, workers=1).findings.decoded == 14
 
 
 def test_shared_without_its_manifest(store: Path) -> None:
@@ -213,7 +210,7 @@ def test_wrong_values_with_right_hashes_are_found_by_the_source(tmp_path: Path) 
     values = ct.values.copy()
     values[2, 3, 4] += 1
     root = write_store(tmp_path / "s.zarr", replace(ct, values=values), source=tmp_path / "src")
-    assert verify(root, resources=ONE).exit_code == 0
+    assert verify(root, workers=1).exit_code == 0
     report = check(root)
     assert checks(report) == {"pixels"}
     (mismatch,) = report.mismatches
@@ -238,12 +235,12 @@ def test_lost_sources_are_counted(store: Path) -> None:
 
 def test_wrong_sources_are_refused(store: Path) -> None:
     with pytest.raises(UsageError, match="none of the store's files"):
-        verify(store, sources=[store.parent / "nowhere"], resources=ONE)
+        verify(store, sources=[store.parent / "nowhere"], workers=1)
 
 
 def test_a_volume_is_no_store(store: Path) -> None:
     with pytest.raises(UsageError, match="takes a store"):
-        verify(image_of(store).parents[1], resources=ONE)
+        verify(image_of(store).parents[1], workers=1)
 
 
 def test_progress_reaches_the_end(store: Path) -> None:
@@ -326,7 +323,7 @@ def test_absent_slices_hold_fill(tmp_path: Path) -> None:
     hashes = [None if k == 1 else text for k, text in enumerate(slice_hashes(values, "zyx", {}))]
     root = write_store(tmp_path / "s.zarr", replace(small, values=values, files=()))
     edit_volume(root, lambda fastdcm: fastdcm["source"].update(pixel_hash=hashes))
-    assert verify(root, resources=ONE).exit_code == 0
+    assert verify(root, workers=1).exit_code == 0
     array = zarr.open_array(image_of(root), mode="r+")
     array[1, 0, 0] = 7
-    assert checks(verify(root, resources=ONE)) == {"fill"}
+    assert checks(verify(root, workers=1)) == {"fill"}

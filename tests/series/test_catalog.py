@@ -116,11 +116,11 @@ def test_patients_and_studies() -> None:
     assert names["a", "1.4"] == "1.4"
     assert re.fullmatch("x-[0-9a-f]{16}", names["c", "../.."])
     assert len(names) == 5
-    keys = patient_keys(index)
+    keys = patient_keys(names)
     assert set(keys) == {"a", "b", "c", None}
     assert len(set(keys.values())) == 4
     assert all(re.fullmatch("P[A-Z2-7]{10}", key) for key in keys.values())
     import base64
 
     assert keys["a"] == "P" + base64.b32encode(hashlib.sha256(b"1.4").digest()).decode()[:10]
-    assert patient_keys(index, {"1.5": "PGIVENBEFORE"})["a"] == "PGIVENBEFORE"
+    assert patient_keys(names, {"1.5": "PGIVENBEFORE"})["a"] == "PGIVENBEFORE"

@@ -1,0 +1,37 @@
+"""What a call may ask for, checked before anything is touched; the same for every function and command."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from fastdcm.errors import UsageError
+from fastdcm.model import Options, Resources
+
+Source = str | os.PathLike[str]
+
+
+def check_options(options: Options, resources: Resources) -> None:
+    """Raise a UsageError for a value that no option has."""
+    allowed = {
+        "values": ("modality", "stored"),
+        "on_gap": ("irregular", "fill", "split", "fail"),
+        "on_bad_frame": ("fail", "drop", "fill"),
+        "on_conflict": ("quarantine", "newest"),
+        "metadata": ("technical", "full", "none"),
+    }
+    for name, known in allowed.items():
+        if getattr(options, name) not in known:
+            raise UsageError(f"{name} is {getattr(options, name)!r}, and must be one of {', '.join(known)}")
+    if options.chunks is not None and (len(options.chunks) != 3 or min(options.chunks) < 1):
+        raise UsageError("chunks are three lengths of at least 1: z, y, x")
+    for name, value in (("shard", options.shard_bytes), ("memory", resources.memory_bytes)):
+        if value is not None and value < 1:
+            raise UsageError(f"{name} is {value} bytes, and must be at least 1")
+    if (resources.workers is not None and resources.workers < 1) or resources.threads < 1:
+        raise UsageError("workers and threads must be at least 1")
+
+
+def source_list(sources: Source | Sequence[Source]) -> list[str]:
+    """Return one source or several as a list."""
+    return [os.fspath(one) for one in ([sources] if isinstance(sources, str | os.PathLike) else sources)]
