@@ -218,7 +218,9 @@ def check_simpleitk(store: Path, sources: Sequence[Path]) -> Tally:
     members: dict[str, list[dict[str, Any]]] = {}
     for row in pq.read_table(store / "frames.parquet").to_pylist():
         members.setdefault(row["volume"], []).append(row)
-    for volume in fastdcm.open(str(store)).volumes:
+    opened = fastdcm.open(store)
+    assert isinstance(opened, fastdcm.Store)
+    for volume in opened.volumes:
         rows = members[str(Path(volume.path).relative_to(store))]
         attributes = volume.attributes["fastdcm"]
         geometry = attributes["geometry"]

@@ -58,6 +58,7 @@ def test_same_voxels_at_the_same_points(files: tuple[str, ...], tmp_path: Path) 
     reference, *sources = files
     report = fastdcm.convert([str(DATA / source) for source in sources], str(tmp_path / "out.zarr"))
     assert report.exit_code == 0
-    volumes = fastdcm.open(str(tmp_path / "out.zarr")).volumes
-    assert len(volumes) == 1
-    assert same_in_space(volumes[0], nibabel.load(DATA / reference)) is None
+    store = fastdcm.open(tmp_path / "out.zarr")
+    assert isinstance(store, fastdcm.Store)
+    (volume,) = store.volumes
+    assert same_in_space(volume, nibabel.load(DATA / reference)) is None
