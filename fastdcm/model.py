@@ -79,6 +79,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("instance_date", "text", "instance", 0x00080012),  # InstanceCreationDate
     Column("creation_time", "text", "instance", 0x00080013),  # InstanceCreationTime
     Column("content_date", "text", "instance", 0x00080023),
+    Column("content_clock", "text", "instance", 0x00080033),  # ContentTime as it is written
     Column("quadruped", "text", "instance", 0x00102210),  # AnatomicalOrientationType
     Column("burned_in", "text", "instance", 0x00280301),
     Column("lossy", "text", "instance", 0x00282110),

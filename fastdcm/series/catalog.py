@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from itertools import count
@@ -22,9 +23,13 @@ Study = tuple[str | None, str | None]
 
 PRIVATE_COLUMNS = ("description", "protocol", "study_date")
 """Free text and dates: in the store only with ``--metadata full``."""
+CLOCK_COLUMNS = ("creation_time", "content_time")
+"""Not with ``--metadata none``."""
 
 PIXEL_ORIGINS = ("ORIGINAL", "DERIVED")
 EXAM_ROLES = ("PRIMARY", "SECONDARY")
+
+_TIME = re.compile(r"[0-9]{2}(?:[0-9]{2}(?:[0-9]{2}(?:\.[0-9]{1,6})?)?)?")
 
 _CAPTURE_CLASSES = tuple(f"1.2.840.10008.5.1.4.1.1.7{suffix}" for suffix in ("", ".1", ".2", ".3", ".4"))
 _ULTRASOUND_CLASSES = tuple(f"1.2.840.10008.5.1.4.1.1.{number}" for number in ("3", "3.1", "6", "6.1", "6.2"))
@@ -83,8 +88,8 @@ def catalog_row(plan: VolumePlan, index: Index) -> Json:
         "dtype": plan.array.dtype,
         "shape": "x".join(str(n) for n in plan.array.shape),
         "transfer_syntax": ";".join(sorted({text for text in texts["transfer_syntax"] if text})) or None,
-        "creation_time": _first(texts["creation_time"]),
-        "content_time": clock_text(numbers["content_time"]),
+        "creation_time": earliest_time(texts["creation_time"]),
+        "content_time": earliest_time(texts["content_clock"]),
         "burned_in_risk": burned_in_risk(frames),
         "reasons": ";".join(dict.fromkeys(reason.code.value for reason in plan.reasons)),
         "files": len(instances),
@@ -99,8 +104,10 @@ _TEXT_COLUMNS = (
 
 
 def redact(row: Json, metadata: str) -> Json:
-    """Return the row as the store may hold it: free text and dates only with ``metadata="full"``."""
-    return row if metadata == "full" else row | dict.fromkeys(PRIVATE_COLUMNS)
+    """Return the row as the store may hold it: free text and dates with ``full`` metadata, no time with ``none``."""
+    if metadata == "full":
+        return row
+    return row | dict.fromkeys(PRIVATE_COLUMNS) | (dict.fromkeys(CLOCK_COLUMNS) if metadata == "none" else {})
 
 
 def catalog_schema() -> pa.Schema:
@@ -154,18 +161,13 @@ def burned_in_risk(frames: Frames) -> bool:
     return risky and said != {"NO"}
 
 
-def clock_text(seconds: Floats) -> str | None:
-    """Return the earliest time of a column of seconds since midnight, as a DICOM TM: ``134501.25``."""
-    if np.all(np.isnan(seconds)):
-        return None
-    micros = round(float(np.nanmin(seconds)) * 1e6)
-    whole, fraction = divmod(micros, 1_000_000)
-    clock = f"{whole // 3600:02d}{whole // 60 % 60:02d}{whole % 60:02d}"
-    return f"{clock}.{fraction:06d}".rstrip("0") if fraction else clock
+def earliest_time(column: Texts) -> str | None:
+    """Return the earliest time of a column as its file has it (DICOM TM, PS3.5 6.2); what is no time is left out.
 
-
-def _first(column: Texts) -> str | None:
-    return min((text for text in column if text), default=None)
+    >>> earliest_time(np.array(["134501.250000", None, "noon", "1346"], object))
+    '134501.250000'
+    """
+    return min((text for text in set(column) if text and _TIME.fullmatch(text)), default=None)
 
 
 def _common(column: Texts) -> str | None:

@@ -68,6 +68,7 @@ def row(k: int, **columns: Any) -> dict[str, Any]:
         "instance_number": k + 1,
         "acquisition_time": 100.0 + k,
         "content_time": 49_501.25 + k,
+        "content_clock": f"{134501 + k}.250000",
         **columns,
     }
 

@@ -12,7 +12,7 @@ from fastdcm.model import CATALOG_COLUMNS, Axis
 from fastdcm.series.catalog import (
     catalog_row,
     catalog_table,
-    clock_text,
+    earliest_time,
     image_role,
     patient_keys,
     redact,
@@ -33,7 +33,7 @@ def test_row_of_a_ct() -> None:
         "photometric": "MONOCHROME2", "slices": 5, "rows": 20, "columns": 24, "channels": 1, "timepoints": 1,
         "spacing_x": 0.5, "spacing_y": 0.75, "spacing_z": 2.0, "thickness": 1.5, "gap": 0.5, "uniform": True,
         "sheared": False, "missing_slices": 0, "bits_stored": 12, "dtype": "int16", "shape": "5x20x24",
-        "transfer_syntax": "1.2.840.10008.1.2.1", "study_date": "20200131", "content_time": "134501.25",
+        "transfer_syntax": "1.2.840.10008.1.2.1", "study_date": "20200131", "content_time": "134501.250000",
         "burned_in_risk": False, "reasons": "", "files": 5, "frames": 5, "bytes": 5 * 70_000 + 10, "protocol": None,
     }  # fmt: skip
     assert {name: found[name] for name in expected} == expected
@@ -71,6 +71,7 @@ def test_store_holds_no_free_text_nor_dates() -> None:
     for policy in ("technical", "none"):
         assert "someone" not in str(redact(full, policy))
         assert redact(full, policy)["study_date"] is None
+        assert (redact(full, policy)["content_time"] is None) == (policy == "none")
     assert redact(full, "full") == full
 
 
@@ -91,11 +92,9 @@ def test_image_role(text: str | None, role: tuple[str | None, str | None]) -> No
     assert image_role(text) == role
 
 
-def test_clock() -> None:
-    assert clock_text(np.array([np.nan, 49_501.25, 60_000.0])) == "134501.25"
-    assert clock_text(np.array([0.0])) == "000000"
-    assert clock_text(np.array([86_399.999999])) == "235959.999999"
-    assert clock_text(np.array([np.nan])) is None
+def test_the_earliest_time_is_as_its_file_has_it() -> None:
+    assert earliest_time(np.array(["134501.250000", None, "noon", "1346"], object)) == "134501.250000"
+    assert earliest_time(np.array(["", None, "Jane Doe"], object)) is None
 
 
 def test_patients_and_studies() -> None:
