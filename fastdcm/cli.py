@@ -149,9 +149,19 @@ rerun = several(overwrite, no_resume, work)
 
 def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
-        from fastdcm.store.attributes import converter_version
+        from importlib import import_module
+        from importlib.metadata import PackageNotFoundError, version
 
-        click.echo(f"fastdcm {converter_version()}")
+        try:
+            number = version("fastdcm")
+        except PackageNotFoundError:
+            number = "0"
+        try:
+            import_module("fastdcm.scan._walk")  # and not fastdcm.scan.walk, which loads numpy
+            walk = "compiled"
+        except ImportError:
+            walk = "plain Python"
+        click.echo(f"fastdcm {number} ({walk} header walk)")
         ctx.exit()
 
 

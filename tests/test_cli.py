@@ -355,3 +355,11 @@ def test_bytes(text: str, n_bytes: int) -> None:
 def test_bad_amounts(kind: Callable[[], Any], text: str) -> None:
     with pytest.raises(click.BadParameter):
         kind().convert(text, None, None)
+
+
+def test_version_tells_which_walk_is_used(capsys: pytest.CaptureFixture[str], converted: Path) -> None:
+    from fastdcm.scan.walk import COMPILED
+
+    assert run(["--version"]) == 0
+    assert f"({'compiled' if COMPILED else 'plain Python'} header walk)" in capsys.readouterr().out
+    assert json.loads((converted / "report.json").read_text())["compiled"] is COMPILED

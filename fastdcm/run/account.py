@@ -234,7 +234,9 @@ def _natural(path: str) -> tuple[str, int]:
 
 
 def _report_document(run: Run, engine: Engine, report: Report, generation: str) -> Json:
-    """Return report.json: no source is named."""
+    """Return report.json: no source is named. ``compiled`` tells whether the compiled header walk was used."""
+    from fastdcm.scan.walk import COMPILED
+
     options = asdict(run.options)
     return {
         "generation": generation,
@@ -244,6 +246,7 @@ def _report_document(run: Run, engine: Engine, report: Report, generation: str) 
         "options": {name: value for name, value in options.items() if name != "tolerances"},
         "tolerances": options["tolerances"],
         "versions": versions(),
+        "compiled": COMPILED,
         "timings": {"seconds": round(report.seconds, 3)},
         "resources": {"scheduler": engine.scheduler.partition(":")[0], "workers": engine.workers},
         "warnings": report.warnings,

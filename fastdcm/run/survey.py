@@ -37,9 +37,8 @@ if TYPE_CHECKING:
 
     Headers = tuple[pa.Table, pa.Table]
 
-FIRST_BATCH = 64
-LARGEST_BATCH = 1024
-"""Files of one header task: small at first, so that small exports keep all workers busy."""
+SMALLEST_BATCH, LARGEST_BATCH = 256, 4096
+"""Files of one header task; a task costs some ms whatever it holds, so they grow with what was found before."""
 BAD_BY_HEADER = (Code.TRUNCATED, Code.UNSUPPORTED_SYNTAX)
 """Failures of the scan that leave a hole where the image belongs: it takes part in grouping, as a bad frame."""
 
@@ -202,7 +201,7 @@ def read_index(
     if missing or not roots:
         raise UsageError(f"no such file or folder: {', '.join(missing)}" if missing else "no source given")
     tables, crashed, done = [], [], 0
-    batches = _batches(_without(find_files(roots), roots, ignore))
+    batches = _batches(_without(find_files(roots), roots, ignore), engine.workers)
     for (_, batch), result in map_tasks(_read_batch, ((roots, batch) for batch in batches), engine):
         if isinstance(result, Exception):
             crashed += batch
@@ -256,11 +255,12 @@ def _without(
             yield file
 
 
-def _batches(files: Iterable[FoundFile]) -> Iterator[list[FoundFile]]:
-    stream, size = iter(files), FIRST_BATCH
-    while batch := list(islice(stream, size)):
+def _batches(files: Iterable[FoundFile], workers: int) -> Iterator[list[FoundFile]]:
+    """Cut into batches none of which is a large part of the whole, so that all workers are busy until the end."""
+    stream, found = iter(files), 0
+    while batch := list(islice(stream, min(max(found // (2 * workers), SMALLEST_BATCH), LARGEST_BATCH))):
         yield batch
-        size = min(2 * size, LARGEST_BATCH)
+        found += len(batch)
 
 
 def _with_bad_images(index: Index) -> tuple[Index, Mapping[int, FrameNote]]:

@@ -10,16 +10,13 @@ import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fastdcm.errors import CheckError, Code
 from fastdcm.model import FrameFault, ShardResult, ShardTask, VolumePlan
-
-if TYPE_CHECKING:
-    from fastdcm.scan.tags import TagTable
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,6 +95,7 @@ def run_unit(unit: Unit) -> UnitResult:
 def write_shard(task: ShardTask) -> ShardResult:
     """Decode the frames of a region into one block, and write its shards; nothing is written where a frame is bad."""
     from fastdcm.pixels.read import hash_cell, read_cells
+    from fastdcm.scan.tags import table_of
     from fastdcm.store.shard import write_region
 
     cells, block = _allocate(task)
@@ -107,23 +105,8 @@ def write_shard(task: ShardTask) -> ShardResult:
         return result
     written = write_region(task.target, task.array, task.region, block)
     hashes = tuple("" if source is None else hash_cell(cell) for source, cell in zip(task.sources, cells, strict=True))
-    return replace(result, bytes_written=written, hashes=hashes, tags=_tags(task, read.headers))
-
-
-def _tags(task: ShardTask, headers: Sequence[bytes | None]) -> TagTable:
-    """Return the tags of the cells; a file's header is read once, however many of its frames are here."""
-    from fastdcm.scan.tags import SliceTags, slice_tags, tag_table
-
-    seen: dict[int, SliceTags] = {}
-    cells: list[SliceTags | None] = []
-    for source, header in zip(task.sources, headers, strict=True):
-        if source is None or header is None:
-            cells.append(None)
-            continue
-        if id(header) not in seen:
-            seen[id(header)] = slice_tags(header, source.format.transfer_syntax, task.metadata)
-        cells.append(seen[id(header)])
-    return tag_table(cells, task.metadata)
+    tags = table_of(read.headers, task.sources, task.metadata)
+    return replace(result, bytes_written=written, hashes=hashes, tags=tags)
 
 
 def _allocate(task: ShardTask) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
