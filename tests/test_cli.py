@@ -362,4 +362,4 @@ def test_version_tells_which_walk_is_used(capsys: pytest.CaptureFixture[str], co
 
     assert run(["--version"]) == 0
     assert f"({'compiled' if COMPILED else 'plain Python'} header walk)" in capsys.readouterr().out
-    assert json.loads((converted / "report.json").read_text())["compiled"] is COMPILED
+    assert json.loads((converted / "s.zarr" / "report.json").read_text())["compiled"] is COMPILED
