@@ -163,8 +163,10 @@ def _matrix(frames: Frames) -> list[str]:
 
 
 def _colour(frames: Frames) -> list[str]:
+    """Return samples, and what one sample means: a palette's index is no grey, MONOCHROME1 is the other way round."""
     photometric, samples = frames.texts["photometric"].tolist(), frames.numbers["samples"].tolist()
-    return [f"{s:g} ({p})" if p == "PALETTE COLOR" else f"{s:g}" for s, p in zip(samples, photometric, strict=True)]
+    special = ("PALETTE COLOR", "MONOCHROME1")
+    return [f"{s:g} ({p})" if p in special else f"{s:g}" for s, p in zip(samples, photometric, strict=True)]
 
 
 def _number_type(frames: Frames) -> list[str]:
