@@ -79,10 +79,14 @@ def _shifted_stacks(
     """Tell apart stacks that interleave at nearly equal positions, where one tag makes each of them uniform.
 
     Two acquisitions shifted by a fraction of the step are no repeats, as their positions differ, and together no grid.
+    Stacks that the file itself numbers (PS3.3 C.7.6.16.2.2.4) need not interleave.
     """
-    heights = np.sort(distance)
-    distinct = heights[np.diff(heights, prepend=-np.inf) > tolerances.position_mm]
+    distinct = _heights(distance, tolerances)
     slots = grid_slots(distinct, tolerances, designed=False)
+    if slots is None or slots[-1] >= len(slots):
+        named = _named_stacks(frames, rows, distance, tolerances)
+        if len(named) > 1:
+            return named
     if len(distinct) < 4 or (slots is not None and slots[-1] < 4 / 3 * len(slots)):  # a grid, with some holes at most
         return [(rows, ())]
     part = frames.take(rows)
@@ -101,6 +105,30 @@ def _shifted_stacks(
     return [(rows, ())]
 
 
+def _heights(distance: Floats, tolerances: Tolerances) -> Floats:
+    """Return the distinct positions along the normal, ascending."""
+    heights = np.sort(distance)
+    distinct: Floats = heights[np.diff(heights, prepend=-np.inf) > tolerances.position_mm]
+    return distinct
+
+
+def _named_stacks(
+    frames: Frames, rows: Ints, distance: Floats, tolerances: Tolerances
+) -> list[tuple[Ints, tuple[Reason, ...]]]:
+    """Tell apart the stacks of Stack ID where each is a grid without holes, of two slices or more."""
+    names = [text or "" for text in frames.texts["stack_id"][rows].tolist()]
+    stacks = {name: np.flatnonzero([other == name for other in names]) for name in sorted(set(names))}
+    for stack in stacks.values():
+        heights = _heights(distance[stack], tolerances)
+        slots = grid_slots(heights, tolerances, designed=False)
+        if len(heights) < 2 or slots is None or slots[-1] >= len(slots):
+            return []
+    others = dict(zip(stacks, [*list(stacks)[1:], *list(stacks)[:1]], strict=True))
+    return [
+        (rows[stack], (_shift_reason("Stack ID (0020,9056)", name, others[name]),)) for name, stack in stacks.items()
+    ]
+
+
 def _interleave(stacks: Sequence[Floats], tolerances: Tolerances) -> bool:
     """Tell whether stacks, (z,) ascending heights each, are uniform each and overlap one another."""
     for stack in stacks:
@@ -114,7 +142,7 @@ def _interleave(stacks: Sequence[Floats], tolerances: Tolerances) -> bool:
 
 
 def _shift_reason(name: str, here: object, there: object) -> Reason:
-    message = f"{name} is {here} here and {there} in images between these slices: each is a uniform stack of its own."
+    message = f"{name} is {here} here and {there} in other images of the series: each is a uniform stack of its own."
     return Reason(Code.SPLIT_AXIS, message)
 
 
@@ -214,10 +242,9 @@ def shape_reasons(geometry: Geometry) -> tuple[Reason, ...]:
     if geometry.sheared and geometry.direction is not None:
         normal = np.cross(geometry.direction[:, 0], geometry.direction[:, 1])
         angle = np.rad2deg(np.arccos(min(1.0, float(normal @ geometry.direction[:, 2]))))
-        message = (
-            f"slices follow each other {angle:.1f} degrees off their normal (tilted gantry): the affine is sheared."
-        )
-        reasons.append(Reason(Code.SHEARED, message))
+        tilt = f"slices follow each other {angle:.1f} degrees off their normal"
+        exact = " (tilted gantry): the affine is sheared." if geometry.uniform else ", as with a tilted gantry."
+        reasons.append(Reason(Code.SHEARED, tilt + exact))
     return tuple(reasons)
 
 

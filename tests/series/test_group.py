@@ -153,6 +153,7 @@ def test_7_monochrome1_does_not_split_or_change_the_kind() -> None:
         ({"spacing_x": None}, Code.SPLIT_SPACING, "0.7 x 0.4 mm here and 0.7 x nan mm"),
         ({"samples": 3.0}, Code.SPLIT_SAMPLES, "1 here and 3"),
         ({"photometric": "PALETTE COLOR"}, Code.SPLIT_SAMPLES, "PALETTE"),
+        ({"photometric": "MONOCHROME1"}, Code.SPLIT_SAMPLES, "1 here and 1 (MONOCHROME1)"),
         ({"pixel_keyword": "FloatPixelData"}, Code.SPLIT_NUMBER_TYPE, "integer here and float"),
         ({"image_type": "DERIVED\\SECONDARY\\AXIAL"}, Code.SPLIT_IMAGE_TYPE, "ORIGINAL\\PRIMARY here and DERIVED"),
         ({"image_type": "ORIGINAL\\PRIMARY\\LOCALIZER"}, Code.SPLIT_IMAGE_TYPE, "LOCALIZER"),
@@ -238,6 +239,31 @@ def test_acquisitions_that_interleave_at_nearly_equal_positions_are_apart(shift:
     assert shapes(found) == [(1, 1, 5), (1, 1, 4)]
     assert all(volume.geometry.uniform for volume in found.volumes)
     assert "Acquisition Number (0020,0012) is 1 here and 2" in found.volumes[0].reasons[0].message
+
+
+@pytest.mark.parametrize("images_a_position", [1, 2])
+def test_stacks_that_the_file_numbers_are_apart(images_a_position: int) -> None:
+    zs = [0.0, 2.0, 4.0, 100.0, 102.0, 104.0]
+    images = [
+        image for t in range(images_a_position) for image in stack(zs, stack_id=list("111222"), temporal_position=t)
+    ]
+    found = grouped(images)
+    assert shapes(found) == [(images_a_position, 1, 3)] * 2
+    assert all(volume.geometry.uniform for volume in found.volumes)
+    assert codes(found.volumes[0]) == [Code.SPLIT_AXIS]
+    assert "Stack ID (0020,9056) is 1 here and 2" in found.volumes[0].reasons[0].message
+
+
+def test_stack_ids_do_not_part_what_is_one_grid() -> None:
+    assert shapes(grouped(stack([0.0, 2.0, 4.0, 6.0], stack_id=list("1122")))) == [(1, 1, 4)]
+    (holes,) = grouped(stack([0.0, 2.0, 4.0, 8.0, 10.0], stack_id=list("12345"))).volumes
+    assert holes.geometry.missing_slices == (3,)
+
+
+def test_an_uneven_tilted_stack_promises_no_affine() -> None:
+    (volume,) = grouped([image((0.9 * (z > 3), 0.0, float(z))) for z in range(8)]).volumes
+    assert not volume.geometry.uniform
+    assert not any("the affine is" in reason.message for reason in volume.reasons)
 
 
 def test_interleaved_passes_of_one_stack_stay_together() -> None:
