@@ -13,11 +13,7 @@ import numpy as np
 
 from fastdcm.errors import Code, Outcome
 from fastdcm.model import Answer, Decided, Frames, Ints, Options, Question
-
-ALWAYS_LOSSY = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 53, 55))
-"""Transfer syntaxes that cannot be lossless, whatever (0028,2110) says."""
-MAYBE_LOSSY = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (81, 91, 93, 112, 203))
-"""Transfer syntaxes that are lossy unless (0028,2110) says 00."""
+from fastdcm.series.values import is_lossy_compression
 
 Copy = dict[int, list[int]]
 """Rows (one, or a mosaic's tiles) of each frame number of one instance."""
@@ -100,8 +96,7 @@ def _rows(copy: Copy) -> list[int]:
 
 def is_lossy(frames: Frames, row: int) -> bool:
     """Tell whether a frame was compressed with loss."""
-    syntax, flag = frames.texts["transfer_syntax"][row], (frames.texts["lossy"][row] or "").strip()
-    return flag == "01" or syntax in ALWAYS_LOSSY or (syntax in MAYBE_LOSSY and flag != "00")
+    return is_lossy_compression(frames.texts["transfer_syntax"][row], frames.texts["lossy"][row])
 
 
 def _preference(frames: Frames, row: int) -> tuple[bool, str, str, float, int]:

@@ -24,8 +24,10 @@ LINEARISING = frozenset({"XA", "RF"})
 
 SEGMENTATION_CLASSES = frozenset({"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"})
 
-LOSSY_SYNTAXES = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 53, 55))
-"""Encodings that cannot be lossless, whatever (0028,2110) says."""
+ALWAYS_LOSSY = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 53, 55))
+"""Transfer syntaxes that cannot be lossless, whatever (0028,2110) says."""
+MAYBE_LOSSY = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (81, 91, 93, 112, 203))
+"""Transfer syntaxes that are lossy unless (0028,2110) says 00."""
 
 
 class Transform(NamedTuple):
@@ -42,6 +44,12 @@ class Range(NamedTuple):
 
     low: float
     high: float
+
+
+def is_lossy_compression(syntax: str | None, flag: str | None) -> bool:
+    """Tell whether pixels went through a lossy compression, by transfer syntax and (0028,2110)."""
+    flag = (flag or "").strip()
+    return flag == "01" or syntax in ALWAYS_LOSSY or (syntax in MAYBE_LOSSY and flag != "00")
 
 
 def used_rows(volume: Volume) -> npt.NDArray[np.int64]:
@@ -270,8 +278,8 @@ def _linearising(frames: Frames) -> npt.NDArray[np.bool_]:
 
 
 def _is_lossy(frames: Frames) -> bool:
-    syntaxes = set(frames.texts["transfer_syntax"])
-    return bool(syntaxes & LOSSY_SYNTAXES) or "01" in set(frames.texts["lossy"])
+    pairs = zip(frames.texts["transfer_syntax"].tolist(), frames.texts["lossy"].tolist(), strict=True)
+    return any(is_lossy_compression(syntax, flag) for syntax, flag in set(pairs))
 
 
 def _same(column: Floats) -> bool:

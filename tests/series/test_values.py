@@ -198,6 +198,8 @@ def test_lossy_by_header_or_by_syntax() -> None:
     assert rule_of(lossy="01")[1] == [Code.LOSSY]
     assert rule_of(transfer_syntax="1.2.840.10008.1.2.4.51")[0].lossy
     assert not rule_of(lossy="00", transfer_syntax="1.2.840.10008.1.2.4.70")[0].lossy
+    assert rule_of(transfer_syntax="1.2.840.10008.1.2.4.81")[0].lossy
+    assert not rule_of(lossy="00", transfer_syntax="1.2.840.10008.1.2.4.91")[0].lossy
 
 
 @given(st.integers(1, 16), st.booleans(), st.integers(-5, 5), st.integers(-3000, 3000))
