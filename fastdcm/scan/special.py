@@ -199,7 +199,7 @@ def _fill_modality_lut(dataset: Dataset, row: Row) -> None:
         return
     lut = modality_lut(item, row["pixel_representation"] == 1)
     if lut is None or row["modality"] in ("XA", "RF"):
-        row["repaired"] = row["repaired"] or str(Code.LUT_NOT_APPLIED)
+        row["repaired"] = ";".join(str(note) for note in (row["repaired"], Code.LUT_NOT_APPLIED) if note)
         return
     row["modality_lut"] = lut
     row["rescale_type"] = row["rescale_type"] or elements.text(item, 0x00283004)

@@ -158,6 +158,8 @@ def _scan_reasons(frames: Frames) -> list[Reason]:
     messages = {
         Code.REPAIRED_SYNTAX: "The transfer syntax of {} of {} frames was detected from the bytes; the header lies",
         Code.LONG_PIXEL_DATA: "The pixel data of {} of {} frames is longer than rows, columns and frames need",
+        Code.LUT_NOT_APPLIED: "The Modality LUT of {} of {} frames was not applied, stored values kept: that of XA and "
+        "RF linearises the detector, or it cannot be read",
     }
     found = []
     noted = [set(re.split(r"[^a-z-]+", text)) if text else set() for text in frames.texts["repaired"]]

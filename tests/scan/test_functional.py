@@ -415,6 +415,8 @@ def test_modality_lut_of_65536_entries_and_of_xa(tmp_path: Path) -> None:
     )
     row, _ = read(path)
     assert (row["modality_lut"], row["repaired"]) == (None, "lut-not-applied")
+    path.write_bytes(path.read_bytes()[132:])  # the preamble is lost as well
+    assert read(path)[0]["repaired"] == "repaired-syntax;lut-not-applied"
 
 
 # ---------------------------------------------------------------------------- spacing

@@ -231,6 +231,11 @@ def test_plan_says_what_the_scan_found_odd() -> None:
     assert "2 of 3" in plan.reasons[0].message
 
 
+def test_plan_says_that_a_lut_was_not_applied() -> None:
+    plan, _ = make_plan(1, repaired="repaired-syntax;lut-not-applied", modality="XA")
+    assert [reason.code for reason in plan.reasons] == [Code.REPAIRED_SYNTAX, Code.LUT_NOT_APPLIED]
+
+
 def test_document_is_plain_json_and_names_no_source() -> None:
     plan, _ = make_plan(5, bits_stored=16)
     other = replace(plan, path="1.2.840.1/1.2.840.1.8/0.ome.zarr")
