@@ -89,7 +89,8 @@ def intensity_attributes(plan: VolumePlan) -> Json:
     frames, rule = plan.frames, plan.rule
     numbers, texts = frames.numbers, frames.texts
     transform = slice_transforms(frames, "modality")
-    rescaled = bool(np.all(frames.rescaled)) and not np.all(np.isnan(numbers["slope"])) and rule.channels == 1
+    declared = np.isfinite(numbers["slope"]) | np.isfinite(numbers["intercept"])
+    rescaled = bool(np.any(declared & frames.rescaled)) and rule.channels == 1
     rescaled = rescaled and all(lut is None for lut in transform.luts)
     has_range = rule.padding_stored is not None and rule.padding_limit_stored is not None
     known = {

@@ -175,6 +175,20 @@ def test_slope_per_slice_is_kept() -> None:
     assert found["intensity"]["rescale_intercept"] == 0.0
 
 
+def test_an_intercept_alone_is_recorded() -> None:
+    found = ours(make_plan(2, slope=None, intercept=-100.0)[0])["intensity"]
+    assert (found["rescale_slope"], found["rescale_intercept"]) == (1.0, -100.0)
+
+
+def test_what_was_applied_is_recorded_where_one_slice_is_unreadable() -> None:
+    found = ours(make_plan(3, slope=[2.0, NAN, 2.0], intercept=-100.0)[0])
+    assert found["slices"]["rescale_slope"] == [2.0, 1.0, 2.0]
+    assert found["slices"]["rescale_intercept"] == [-100.0, 0.0, -100.0]
+    found = ours(make_plan(3, slope=[1.0, NAN, 1.0], intercept=-100.0)[0])
+    assert found["intensity"]["rescale_slope"] == 1.0
+    assert found["slices"]["rescale_intercept"] == [-100.0, 0.0, -100.0]
+
+
 def test_columns_that_differ_and_numbers_from_private_tags() -> None:
     plan, _ = make_plan(
         3, b_value=1000.0, echo_time=[2.0, 4.0, None], window_center=["40", "50\\60", None], bits_stored=[12, 12, 16],
