@@ -316,7 +316,8 @@ def _noted(found: Arrangement, position: Ints) -> Arrangement:
     counts = np.bincount(position)
     message = (
         f"positions do not have equally many images ({counts.min()} to {counts.max()}); these "
-        f"{found.cells.size} images at {found.cells.shape[2]} of {len(counts)} positions are other steps than those of the largest volume."
+        f"{found.cells.size} images at {found.cells.shape[2]} of {len(counts)} positions are other steps than those of "
+        f"the largest volume."
     )
     return found._replace(reasons=(Reason(Code.RAGGED, message), *found.reasons))
 
