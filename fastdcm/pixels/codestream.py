@@ -12,6 +12,9 @@ from typing import Literal, NamedTuple
 Data = bytes | bytearray
 Codec = Literal["jpeg", "jpegls", "jpeg2000", "htj2k", "jpegxl", "rle", "deflate"]
 
+SEGMENTS_MAX = 2**16
+"""Marker segments, fill bytes or boxes that may come before what a header must say."""
+
 
 class Codestream(NamedTuple):
     """The header of one codestream."""
@@ -75,12 +78,13 @@ def _read_jpeg(data: Data) -> Codestream:
     """Walk the marker segments up to the frame header."""
     markers = _JpegMarkers(False, None, False)
     offset = 2
-    while True:
-        while data[offset + 1] == 0xFF:  # fill bytes
-            offset += 1
+    for _ in range(SEGMENTS_MAX):
         if data[offset] != 0xFF:
             raise ValueError(f"no JPEG marker at byte {offset}")
         marker = data[offset + 1]
+        if marker == 0xFF:  # a fill byte
+            offset += 1
+            continue
         if marker == 0x01 or 0xD0 <= marker <= 0xD7:
             offset += 2
             continue
@@ -91,6 +95,7 @@ def _read_jpeg(data: Data) -> Codestream:
             return _read_jpeg_frame(data, offset, marker, markers)
         markers = _noted(markers, marker, bytes(data[offset + 4 : offset + 2 + min(length, 64)]))
         offset += 2 + length
+    raise ValueError("the JPEG stream has no frame header where one must be")
 
 
 def _noted(markers: _JpegMarkers, marker: int, content: bytes) -> _JpegMarkers:
@@ -129,7 +134,9 @@ def _jpeg_colour(markers: _JpegMarkers, identifiers: bytes) -> Literal["RGB", "Y
 def _find_box(data: Data, kind: bytes) -> int:
     """Return the offset of the content of the first box of a kind (ISO/IEC 15444-1 Annex I)."""
     offset = 0
-    while offset + 8 <= len(data):
+    for _ in range(SEGMENTS_MAX):
+        if offset + 8 > len(data):
+            break
         length, header = int.from_bytes(data[offset : offset + 4], "big"), 8
         if length == 1:
             length, header = int.from_bytes(data[offset + 8 : offset + 16], "big"), 16
@@ -152,7 +159,7 @@ def _read_jpeg2000(data: Data, start: int) -> Codestream:
     codec: Codec = "jpeg2000"
     transformed = False
     offset = start + 4 + siz
-    while True:
+    for _ in range(SEGMENTS_MAX):
         marker, length = struct.unpack_from(">HH", data, offset)
         if marker == 0xFF50:
             codec = "htj2k"

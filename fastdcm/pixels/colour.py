@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fastdcm.errors import Code, SourceError
+from fastdcm.scan import elements
+from fastdcm.scan.rules import Raw
 
 if TYPE_CHECKING:
-    from pydicom import Dataset
+    from pydicom.dataset import Dataset
 
 Array = npt.NDArray[Any]
 
@@ -23,7 +26,12 @@ PARTIAL = np.asarray([[1.1644, 1.1644, 1.1644], [0.0, -0.3917, 2.0173], [1.5960,
 """CCIR 601-2 with Y of 16 to 235 and chroma of 16 to 240 of 8 bits."""
 ROWS_AT_ONCE_BYTES = 2**22
 PALETTE_ENTRIES_MAX = 2**16
-COLOURS = ("Red", "Green", "Blue")
+PALETTE_WORDS_MAX = 2**20
+"""A segmented table is there to be shorter than a plain one of 65536."""
+COLOURS = ("red", "green", "blue")
+DESCRIPTOR, PLAIN_TABLE, SEGMENTED_TABLE = 0x00281101, 0x00281201, 0x00281221
+"""Tags of the red ones; green and blue follow (PS3.3 C.7.6.3.1.5, C.7.9.2)."""
+PIXEL_REPRESENTATION = 0x00280103
 
 
 def ybr_to_rgb(ybr: Array, bits: int, partial: bool) -> Array:
@@ -67,18 +75,16 @@ def read_palette(header: bytes) -> tuple[Array, int]:
     SourceError
         UNSUPPORTED_PIXELS if there is none, or its parts do not fit together.
     """
-    from pydicom import dcmread
+    from fastdcm.scan.reference import quiet_pydicom, read_header
 
-    header_set = dcmread(BytesIO(header), force=True, stop_before_pixels=True)
-    if "RedPaletteColorLookupTableDescriptor" not in header_set:
-        raise SourceError(Code.UNSUPPORTED_PIXELS, "PALETTE COLOR without a palette in the header")
-    order = "<" if header_set.original_encoding[1] in (True, None) else ">"
-    tables = [_one_table(header_set, colour, order) for colour in COLOURS]
+    quiet_pydicom()
+    header_set = read_header(BytesIO(header), len(header)).dataset
+    tables = [_one_table(header_set, number) for number in range(len(COLOURS))]
     size = min(len(table) for table in tables)
     if size == 0:
         raise SourceError(Code.UNSUPPORTED_PIXELS, "the palette has no entries")
-    first = int(header_set.RedPaletteColorLookupTableDescriptor[1])
-    if header_set.get("PixelRepresentation") == 1 and first >= 2**15:
+    first = _descriptor(header_set, 0)[1]
+    if elements.number(header_set, PIXEL_REPRESENTATION, "US") == 1 and first >= 2**15:
         first -= 2**16
     return np.stack([table[:size] for table in tables]), first
 
@@ -93,18 +99,28 @@ def apply_palette(index: Array, palette: Array, first: int) -> Array:
     return np.take(palette, np.clip(index.astype(np.int64) - first, 0, palette.shape[1] - 1), axis=1)
 
 
-def _one_table(header: Dataset, colour: str, order: str) -> Array:
-    descriptor = header.get(f"{colour}PaletteColorLookupTableDescriptor")
-    if descriptor is None or len(descriptor) != 3:
-        raise SourceError(Code.UNSUPPORTED_PIXELS, f"the {colour.lower()} palette has no descriptor of three numbers")
-    entries, bits = int(descriptor[0]) or PALETTE_ENTRIES_MAX, int(descriptor[2])
-    data = header.get(f"{colour}PaletteColorLookupTableData")
-    if data:
-        return _plain_table(bytes(data), entries, order)
-    data = header.get(f"Segmented{colour}PaletteColorLookupTableData")
-    if not data or bits not in (8, 16):
-        raise SourceError(Code.UNSUPPORTED_PIXELS, f"the {colour.lower()} palette has no data")
-    return _segmented_table(bytes(data), bits, order)[:entries]
+def _descriptor(header: Dataset, number: int) -> tuple[int, int, int]:
+    """Return entries, first value mapped (as unsigned) and bits of one colour's table."""
+    descriptor = elements.raw_element(header, DESCRIPTOR + number)
+    if descriptor is None or len(descriptor.value) != 6:
+        raise SourceError(Code.UNSUPPORTED_PIXELS, f"the {COLOURS[number]} palette has no descriptor of three numbers")
+    entries, first, bits = struct.unpack(f"{_order(descriptor)}3H", descriptor.value)
+    return entries or PALETTE_ENTRIES_MAX, first, bits
+
+
+def _order(element: Raw) -> str:
+    return "<" if element.little_endian else ">"
+
+
+def _one_table(header: Dataset, number: int) -> Array:
+    entries, _, bits = _descriptor(header, number)
+    plain = elements.raw_element(header, PLAIN_TABLE + number)
+    if plain is not None:
+        return _plain_table(plain.value, entries, _order(plain))
+    segmented = elements.raw_element(header, SEGMENTED_TABLE + number)
+    if segmented is None or bits not in (8, 16):
+        raise SourceError(Code.UNSUPPORTED_PIXELS, f"the {COLOURS[number]} palette has no data")
+    return _segmented_table(segmented.value, bits, _order(segmented))[:entries]
 
 
 def _plain_table(data: bytes, entries: int, order: str) -> Array:
@@ -118,16 +134,28 @@ def _plain_table(data: bytes, entries: int, order: str) -> Array:
 
 def _segmented_table(data: bytes, bits: int, order: str) -> Array:
     """Expand discrete, linear and indirect segments (PS3.3 C.7.9.2), never beyond 65536 entries."""
-    words = np.frombuffer(data, np.uint8 if bits == 8 else f"{order}u2", len(data) // (bits // 8)).tolist()
+    count = min(len(data) // (bits // 8), PALETTE_WORDS_MAX)
+    words = np.frombuffer(data, np.uint8 if bits == 8 else f"{order}u2", count).tolist()
     table: list[int] = []
-    _expand(words, 0, None, table, bits, order)
+    _expand(_Segments(words, bits, order), 0, None, table)
     return np.asarray(table[:PALETTE_ENTRIES_MAX], f"<u{bits // 8}")
 
 
-def _expand(words: list[int], at: int, segments: int | None, table: list[int], bits: int, order: str) -> None:
+class _Segments:
+    """The words of a segmented table, and how many more segments may be read from them (empty ones add nothing)."""
+
+    def __init__(self, words: list[int], bits: int, order: str) -> None:
+        self.words, self.bits, self.order, self.left = words, bits, order, PALETTE_ENTRIES_MAX * 2
+
+
+def _expand(coded: _Segments, at: int, segments: int | None, table: list[int]) -> None:
     """Append the entries of the segments from ``at`` on; ``segments`` counts those of an indirect one."""
+    words, bits = coded.words, coded.bits
     while at + 1 < len(words) and segments != 0 and len(table) < PALETTE_ENTRIES_MAX:
         kind, length = words[at], words[at + 1]
+        coded.left -= 1
+        if coded.left < 0:
+            raise SourceError(Code.UNSUPPORTED_PIXELS, "the palette has more segments than entries")
         if kind == 0:
             table.extend(words[at + 2 : at + 2 + length])
             at += 2 + length
@@ -135,8 +163,8 @@ def _expand(words: list[int], at: int, segments: int | None, table: list[int], b
             table.extend(np.around(np.linspace(table[-1], words[at + 2], length + 1)[1:]).astype(int).tolist())
             at += 3
         elif kind == 2 and segments is None and at + 6 - bits // 4 < len(words) + 1:
-            offset, width = _offset(words, at + 2, bits, order)
-            _expand(words, offset // (bits // 8) if bits == 8 else offset, length, table, bits, order)
+            offset, width = _offset(words, at + 2, bits, coded.order)
+            _expand(coded, offset // (bits // 8) if bits == 8 else offset, length, table)
             at += 2 + width
         elif not any(words[at:]):  # padding
             return

@@ -7,7 +7,7 @@ inflated into memory once, under a bound, and read from there.
 from __future__ import annotations
 
 import os
-import zlib
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ from io import BytesIO
 
 from fastdcm.errors import Code, SourceError
 from fastdcm.model import FrameSource
+from fastdcm.scan.bounded import inflate
+from fastdcm.scan.reference import find_pixels
 
 HEADER_BYTES_MAX = 64 * 2**20
 """A longer header is not handed out: no tags, no palette."""
-INFLATED_BYTES_MAX = 2**30
-"""The most that one deflated file may inflate to."""
 FILE_META_BYTES_MAX = 2**20
 
 
@@ -112,12 +112,14 @@ def open_source(source: FrameSource) -> Iterator[SourceFile]:
     OSError
         If it cannot be opened.
     SourceError
-        CHANGED if size or modification time are not those of the scan; TRUNCATED, DECODE or UNSUPPORTED_PIXELS
-        if a deflated file cannot be inflated under the bound.
+        CHANGED if it is no regular file any more, or size or modification time are not those of the scan; TRUNCATED,
+        DECODE or UNSUPPORTED_PIXELS if a deflated file cannot be inflated under the bounds (``scan/bounded.py``).
     """
-    descriptor = os.open(source.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    descriptor = os.open(source.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe is not waited for
     try:
         status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise SourceError(Code.CHANGED, "the file changed after the scan: it is no regular file now")
         if (status.st_size, status.st_mtime_ns) != (source.size, source.mtime_ns):
             raise SourceError(
                 Code.CHANGED, f"the file changed after the scan: {source.size} bytes then, {status.st_size} now"
@@ -131,20 +133,18 @@ def open_source(source: FrameSource) -> Iterator[SourceFile]:
 def _inflate(file: SourceFile) -> SourceFile:
     """Return the file with its data set inflated and its pixel element found (PS3.5 A.5)."""
     head = bytes(file.read(0, min(file.size, FILE_META_BYTES_MAX)))
-    start = _file_meta_end(head)
-    if file.size - start > INFLATED_BYTES_MAX:
-        raise SourceError(Code.UNSUPPORTED_PIXELS, f"a deflated file of {file.size} bytes is beyond the bound")
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    try:
-        data_set = inflater.decompress(bytes(file.read(start, file.size - start)), INFLATED_BYTES_MAX)
-    except zlib.error as error:
-        raise SourceError(Code.DECODE, f"the deflated data set is damaged: {error}") from None
-    if inflater.unconsumed_tail:
-        raise SourceError(Code.UNSUPPORTED_PIXELS, f"inflates to more than {INFLATED_BYTES_MAX} bytes")
-    if not inflater.eof:
-        raise SourceError(Code.TRUNCATED, f"the deflated data set ends after {len(data_set)} inflated bytes")
-    whole = head[:start] + data_set
-    offset, length = _find_pixels(data_set)
+    at = start = _file_meta_end(head)
+    whole = bytearray(head[:start])
+
+    def read(count: int) -> bytes:
+        nonlocal at
+        block = file.read(at, min(count, file.size - at))
+        at += len(block)
+        return bytes(block)
+
+    for part in inflate(read, file.size - start):
+        whole += part
+    offset, length = find_pixels(BytesIO(whole[start : start + HEADER_BYTES_MAX]), len(whole) - start)
     return SourceFile(file.descriptor, len(whole), start + offset, length, memoryview(whole), file.bytes_read)
 
 
@@ -158,16 +158,3 @@ def _file_meta_end(head: bytes) -> int:
     if not 0 < offset < len(head):
         raise SourceError(Code.BAD_HEADER, "a deflated file needs a file meta group before its data set")
     return offset
-
-
-def _find_pixels(data_set: bytes) -> tuple[int, int]:
-    """Return offset and length of the top-level pixel value in an explicit little endian data set."""
-    from pydicom.filereader import read_dataset
-
-    pixel_tags = {0x7FE00008, 0x7FE00009, 0x7FE00010}
-    stream = BytesIO(data_set)
-    read_dataset(stream, False, True, stop_when=lambda tag, vr, length: int(tag) in pixel_tags)
-    start = stream.tell()
-    if len(data_set) < start + 12:
-        raise SourceError(Code.TRUNCATED, "the deflated data set ends before its pixel data")
-    return start + 12, int.from_bytes(data_set[start + 8 : start + 12], "little")

@@ -29,8 +29,8 @@ class _Value(NamedTuple):
     end: int
 
     def read(self, offset: int, length: int) -> bytes:
-        data = os.pread(self.descriptor, length, offset)
-        if offset + length > self.end or len(data) < length:
+        data = os.pread(self.descriptor, length, offset) if offset + length <= self.end else b""
+        if len(data) < length:
             raise SourceError(
                 Code.TRUNCATED, f"{length} bytes are expected at byte {offset}, but the data end at byte {self.end}"
             )

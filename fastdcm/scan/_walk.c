@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 enum { FIRST_READ_BYTES = 8192, NEXT_READ_BYTES = 65536, MAX_VALUE_BYTES = 4096, MOST_UID_BYTES = 64 };
-enum { MAX_DEPTH = 64, MAX_ELEMENTS = 20000000, MAX_DESCENTS = 64 };
+enum { MAX_DEPTH = 64, MAX_ELEMENTS = 1 << 21, MAX_LISTED = 1 << 16, MAX_DESCENTS = 64 };
 enum { OK, EMPTY, NOT_DICOM, UNREADABLE, CUT, BAD, REFERENCE, NO_MEMORY };
 enum { SYNTAX_UNKNOWN, IMPLICIT, EXPLICIT, SYNTAX_OTHER };
 enum {
@@ -342,6 +342,7 @@ static int64_t items(Walk *walk, int64_t position, int explicit, int depth)
 
 static int64_t list_element(Walk *walk, const Head *head, int64_t length)
 {
+    if (walk->listed_count == MAX_LISTED) return stop(walk, BAD);
     if (walk->listed_count == walk->listed_room) {
         int64_t room = walk->listed_room ? walk->listed_room * 2 : 256;
         Element *grown = realloc(walk->listed, sizeof(Element) * (size_t)room);

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from fastdcm.model import COLUMN, COLUMNS, Column, Floats
 from fastdcm.scan import rules
-from fastdcm.scan.diffusion import read_diffusion
+from fastdcm.scan.diffusion import BLOCKS, read_diffusion
 from fastdcm.scan.index import index_schema
 from fastdcm.scan.rules import Getter, Raw
 from fastdcm.scan.walk import Walked, parse_decimals, parse_times
@@ -32,14 +32,12 @@ SPACING_TAGS = (0x00280030, 0x00181164, 0x00182010, 0x00280A02, MODALITY)
 # b-values and directions of Siemens, GE, Philips and UIH (scan/diffusion.py), with the creators of their blocks
 _PRIVATE = {0x0019: (0x0C, 0x0E, 0xBB, 0xBC, 0xBD), 0x0043: (0x39,), 0x2001: (0x03,), 0x0065: (0x09, 0x37)}
 _PRIVATE[0x2005] = (0xB0, 0xB1, 0xB2)
-_BLOCKS = range(0x10, 0x18)
-"""Private blocks that are looked into."""
 DIFFUSION_TAGS = (
     MODALITY,
     B_VALUE,
     B_DIRECTION,
-    *(group << 16 | block for group in _PRIVATE for block in _BLOCKS),
-    *(group << 16 | block << 8 | n for group, numbers in _PRIVATE.items() for block in _BLOCKS for n in numbers),
+    *(group << 16 | block for group in _PRIVATE for block in BLOCKS),
+    *(group << 16 | block << 8 | n for group, numbers in _PRIVATE.items() for block in BLOCKS for n in numbers),
 )
 
 WANTED = tuple(

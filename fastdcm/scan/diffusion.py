@@ -14,10 +14,13 @@ from fastdcm.scan.rules import Getter, Row
 
 Numbers = list[float | None]
 
+BLOCKS = range(0x10, 0x18)
+"""Private blocks that are looked into."""
+
 
 def find_block(get: Getter, group: int, creator: str) -> int | None:
-    """Return the tag of the first element of a creator's private block, None where it reserved none."""
-    for block in range(0x10, 0x100):
+    """Return the tag of the first element of a creator's private block, None where it reserved none of ``BLOCKS``."""
+    for block in BLOCKS:
         element = get(group << 16 | block)
         if element is not None and rules.raw_text(element.value) == creator:
             return group << 16 | block << 8

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
+from fastdcm.errors import Code, SourceError
 from fastdcm.scan import rules
+from fastdcm.scan.bounded import BoundedFile
 from fastdcm.scan.rules import Raw
 
 if TYPE_CHECKING:
@@ -54,17 +57,48 @@ def text(dataset: Dataset, tag: int, charsets: Sequence[str] = ()) -> str | None
     return rules.clean_text(element.value, charsets) if element else None
 
 
-def items(dataset: Dataset | None, tag: int) -> Sequence[Dataset]:
-    """Return the items of a sequence; none where it is absent, empty or not a sequence."""
+def items(dataset: Dataset | None, tag: int, most: int | None = None) -> Sequence[Dataset]:
+    """Return the items of a sequence, at most the first ``most``; none where it is absent, empty or not a sequence.
+
+    Raises
+    ------
+    SourceError
+        BAD_HEADER where the items are damaged or too many.
+    """
+    from pydicom.dataelem import RawDataElement
+
     if dataset is None or tag not in dataset:
         return ()
-    value = dataset[tag].value
-    return value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else ()
+    element: Any = dataset.get_item(tag)
+    if not isinstance(element, RawDataElement):  # of undefined length: read already
+        return element.value[:most] if element.VR == "SQ" else ()
+    if element.VR not in ("SQ", "UN", None):
+        return ()
+    if element.value is None and element.length:
+        raise SourceError(Code.BAD_HEADER, f"a sequence of {element.length} bytes is too long to be read")
+    return read_items(element.value or b"", element.is_implicit_VR, element.is_little_endian, most)
+
+
+def read_items(raw: bytes, implicit: bool, little_endian: bool, most: int | None = None) -> list[Dataset]:
+    """Read the items of a sequence's value, at most the first ``most``; errors as of ``items``."""
+    from pydicom.filereader import read_sequence_item
+
+    file: Any = BoundedFile(BytesIO(raw), len(raw))
+    found: list[Dataset] = []
+    try:
+        while file.tell() < len(raw) and (most is None or len(found) < most):
+            item = read_sequence_item(file, implicit, little_endian, "latin-1")
+            if item is None:
+                break
+            found.append(item)
+    except (OSError, EOFError):  # nothing is read here but memory
+        raise SourceError(Code.BAD_HEADER, "the items of a sequence are damaged") from None
+    return found
 
 
 def first_item(dataset: Dataset | None, tag: int) -> Dataset | None:
-    """Return the first item of a sequence, else None."""
-    found = items(dataset, tag)
+    """Return the first item of a sequence, else None; errors as of ``items``."""
+    found = items(dataset, tag, 1)
     return found[0] if found else None
 
 

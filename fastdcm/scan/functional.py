@@ -69,7 +69,7 @@ def _grouped_rows(dataset: Dataset, row: Row, base: Row, n_frames: int) -> list[
     base |= _acquisition_time(dataset, base)
     base |= read_groups(shared, _CONVERTED_SHARED, charsets, modality)
     rows: list[Row] = []
-    per_frame = elements.items(dataset, _PER_FRAME)
+    per_frame = elements.items(dataset, _PER_FRAME, n_frames)
     for frame in range(n_frames):
         item = per_frame[frame] if frame < len(per_frame) else None
         rows.append({"frame": frame, **base, **read_groups(item, _CONVERTED_PER_FRAME, charsets, modality)})

@@ -14,6 +14,7 @@ import pyarrow as pa
 from fastdcm.errors import Code, Outcome
 from fastdcm.model import COLUMN
 from fastdcm.scan import reference, rules
+from fastdcm.scan.bounded import NO_ELEMENTS
 from fastdcm.scan.columns import (
     MEDIA_CLASS,
     TYPES,
@@ -262,7 +263,7 @@ def _walk_verdict(facts: Sequence[int]) -> Verdict:
         case Status.CUT:
             return Outcome.FAILED, Code.TRUNCATED, f"the header ends too early: {_cut_message(facts)}"
         case Status.BAD:
-            return Outcome.FAILED, Code.BAD_HEADER, "the header is no list of DICOM elements"
+            return Outcome.FAILED, Code.BAD_HEADER, NO_ELEMENTS
         case _:
             return Outcome.NOT_DICOM, Code.NO_DICOM, "no DICOM prefix, and it does not start with a DICOM element"
 

@@ -11,7 +11,6 @@ import io
 import os
 import stat
 import warnings
-import zlib
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from fastdcm.errors import Code, Outcome, SourceError
 from fastdcm.model import COLUMN, COLUMNS
 from fastdcm.scan import elements, functional, rules, special
+from fastdcm.scan.bounded import NO_ELEMENTS, VALUE_BYTES_MAX, BoundedFile, inflate
 from fastdcm.scan.diffusion import read_diffusion
 from fastdcm.scan.mosaic import read_mosaic
 
@@ -32,7 +32,6 @@ Row = dict[str, object]
 _EXTENDED_TABLE = 0x7FE00001
 _EXTENDED_LENGTHS = 0x7FE00002
 _UNDEFINED = 0xFFFFFFFF
-_INFLATED_MOST = 4 * 2**30
 _INFLATED_KEPT = 64 * 2**20
 _ITEM = b"\xfe\xff\x00\xe0"
 _APPLE_MAGIC = b"\x00\x05\x16\x07"
@@ -171,18 +170,6 @@ def _no_dicom_after_all(row: Row, header: Header) -> rules.Verdict | None:
 # ---------------------------------------------------------------------------- the header
 
 
-class _Bounded:
-    """A file that never gives, and so never makes Python allocate, more than it has."""
-
-    def __init__(self, file: BinaryIO, size: int) -> None:
-        self._file, self._size = file, size
-        self.seek, self.tell = file.seek, file.tell
-
-    def read(self, count: int = -1) -> bytes:
-        left = max(self._size - self._file.tell(), 0)
-        return self._file.read(left if count < 0 else min(count, left))
-
-
 def read_header(file: BinaryIO, size: int) -> Header:
     """Read all top-level elements before the pixels.
 
@@ -196,7 +183,8 @@ def read_header(file: BinaryIO, size: int) -> Header:
     Raises
     ------
     SourceError
-        A deflated file that is broken or inflates beyond bounds (``unreadable``).
+        A deflated file that is broken or inflates beyond bounds (``decode``, ``truncated``, ``unsupported-pixels``);
+        a header of more elements than bounds allow (``bad-header``).
     """
     file.seek(0)
     prefix = file.read(132)[128:] == b"DICM"
@@ -206,7 +194,7 @@ def read_header(file: BinaryIO, size: int) -> Header:
     deflated = declared == rules.DEFLATED and not _starts_plainly(peek)
     if deflated:
         file.seek(start)
-        file, size = _inflate(file)
+        file, size = _inflate(file, size - start)
         start, peek = 0, file.read(8)
     implicit, little = rules.encoding_of(peek)
     syntax, lied = _effective(declared, implicit, little, deflated)
@@ -240,6 +228,8 @@ def _walk(file: BinaryIO, size: int, start: int, implicit: bool, little: bool, s
 
     def stop(tag: int, vr: str | None, length: int) -> bool:
         offset = file.tell()
+        if tag == length == 0:  # padding up to a block of the medium
+            return True
         if tag in rules.PIXEL_KEYWORDS:
             header.pixel_tag, header.pixel_offset = int(tag), offset
             header.pixel_length = -1 if length == _UNDEFINED else length
@@ -251,14 +241,40 @@ def _walk(file: BinaryIO, size: int, start: int, implicit: bool, little: bool, s
         return tag >> 16 > stop_group or header.pixel_tag is not None
 
     file.seek(start)
+    bounded = BoundedFile(file, size)
     found: dict[Any, Any] = {}
     try:
-        for element in data_element_generator(_Bounded(file, size), implicit, little, stop, defer_size=64 * 2**20):  # type: ignore[arg-type]
+        for element in data_element_generator(bounded, implicit, little, stop, defer_size=VALUE_BYTES_MAX):  # type: ignore[arg-type]
             found[element.tag] = element
     except EOFError:
-        header.cut = "a sequence or item has no end"
+        bounded.cut = True
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        if bounded.endless:
+            raise SourceError(Code.BAD_HEADER, NO_ELEMENTS) from None
+        bounded.cut = True  # pydicom's own: no item where one must be
+    if bounded.cut and header.cut is None:
+        header.cut = "an element or a sequence has no end"
     header.dataset = Dataset(found)
     return header
+
+
+def find_pixels(data_set: BinaryIO, size: int) -> tuple[int, int]:
+    """Return offset and length of the top-level pixel value in a data set of ``size`` bytes without file meta group.
+
+    Raises
+    ------
+    SourceError
+        TRUNCATED if there is none; BAD_HEADER as in ``read_header``.
+    """
+    quiet_pydicom()
+    data_set.seek(0)
+    implicit, little = rules.encoding_of(data_set.read(8))
+    header = _walk(data_set, size, 0, implicit, little)
+    if header.pixel_tag is None:
+        raise SourceError(Code.TRUNCATED, "the data set ends before its pixel data")
+    return header.pixel_offset, header.pixel_length
 
 
 def _starts_plainly(peek: bytes) -> bool:
@@ -277,19 +293,16 @@ def _effective(declared: str | None, implicit: bool, little: bool, deflated: boo
     return (seen, True) if lied and syntax.pixels == "native" else (declared, lied)
 
 
-def _inflate(file: BinaryIO) -> tuple[BinaryIO, int]:
-    """Inflate the rest of a file (PS3.5 A.5); keep its start, count the whole, under a bound."""
-    inflater, kept, total = zlib.decompressobj(-zlib.MAX_WBITS), bytearray(), 0
+def _inflate(file: BinaryIO, deflated_bytes: int) -> tuple[BinaryIO, int]:
+    """Inflate the rest of a file (PS3.5 A.5) under the bounds; keep its start, count the whole."""
+    kept, total = bytearray(), 0
     try:
-        while not inflater.eof and (block := inflater.unconsumed_tail or file.read(2**16)):
-            part = inflater.decompress(block, 2**20)
+        for part in inflate(file.read, deflated_bytes):
             total += len(part)
-            if total > _INFLATED_MOST:
-                raise SourceError(Code.UNREADABLE, f"deflated data set inflates beyond {_INFLATED_MOST} bytes")
             kept += part[: max(_INFLATED_KEPT - len(kept), 0)]
-    except zlib.error as error:
-        if not kept:
-            raise SourceError(Code.UNREADABLE, "deflated data set cannot be inflated") from error
+    except SourceError as error:
+        if error.code == Code.UNSUPPORTED_PIXELS or not kept:
+            raise
     return io.BytesIO(bytes(kept)), total
 
 

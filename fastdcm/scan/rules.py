@@ -421,6 +421,11 @@ def _failed(row: Row) -> Verdict | None:
     return _truncated(row)
 
 
+FRAMES_FREE = 1024
+FRAME_BYTES_MIN = 64
+"""What frames beyond ``FRAMES_FREE`` must have at least: each one costs some hundred bytes of index and plan."""
+
+
 def _truncated(row: Row) -> Verdict | None:
     """Compare the bytes that native pixels need, or that are declared, with those that are in the file."""
     offset, length, size = _int(row, "pixel_offset"), _int(row, "pixel_length"), _int(row, "size")
@@ -428,9 +433,12 @@ def _truncated(row: Row) -> Verdict | None:
     there = math.inf if length is None or length < 0 else length
     if offset is not None and offset >= 0 and size is not None:
         there = min(there, max(size - offset, 0))
+    n_frames = _int(row, "n_frames") or 1
     if expected is None:  # encapsulated: checked when decoding, but a frame needs at least an item's 8 bytes
-        expected = 8 * (_int(row, "n_frames") or 1)
+        expected = 8 * n_frames
     if there >= expected:
+        if n_frames > FRAMES_FREE and n_frames * FRAME_BYTES_MIN > there:
+            return Outcome.FAILED, Code.BAD_HEADER, f"{n_frames} frames in {there:.0f} bytes: too many to be images"
         return None
     return Outcome.FAILED, Code.TRUNCATED, f"pixel data is cut short: {expected} bytes needed, {there:.0f} there"
 

@@ -10,9 +10,9 @@ import base64
 import math
 import struct
 from collections.abc import Sequence
-from io import BytesIO
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from fastdcm.errors import SourceError
 from fastdcm.model import Json
 from fastdcm.scan import elements, rules
 from fastdcm.scan.allow import DATE_TIMES, TECHNICAL
@@ -120,13 +120,11 @@ def _items(value: Value, context: Context) -> list[Json] | None:
     """Return the items of a sequence after the policy; None where it cannot be read."""
     if context.depth >= _DEPTH_MAX:
         return None
-    from pydicom.filereader import read_sequence
-
     vr, raw = value
     try:
-        found = read_sequence(BytesIO(raw), vr != "SQ", True, len(raw), "latin-1")  # no VR, or UN: implicit (CP-246)
+        found = elements.read_items(raw, vr != "SQ", True)  # no VR, or UN: implicit (CP-246)
         return [_item(item, context) for item in found]
-    except BROKEN:
+    except (*BROKEN, SourceError):
         return None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from fastdcm.errors import SourceError
 from fastdcm.model import FrameSource, Json
 from fastdcm.scan import rules, tag_json
 from fastdcm.scan.allow import DATE_TIMES, PHILIPS, PHILIPS_CREATOR, PHILIPS_CREATOR_TAG, TECHNICAL
+from fastdcm.scan.bounded import BoundedFile
 from fastdcm.scan.tag_json import Context, Value
 from fastdcm.scan.walk import walk_elements
 
@@ -193,8 +194,9 @@ def _little_endian(data: bytes) -> bytes:
     from pydicom.filewriter import write_data_element
 
     try:
-        dataset = read_dataset(BytesIO(data), False, False, stop_when=lambda tag, vr, length: tag >> 16 >= 0x7FE0)
-    except tag_json.BROKEN:
+        file: Any = BoundedFile(BytesIO(data), len(data))
+        dataset = read_dataset(file, False, False, stop_when=lambda tag, vr, length: tag >> 16 >= 0x7FE0)
+    except (*tag_json.BROKEN, SourceError, OSError):
         return b""
     encodings = convert_encodings(dataset.get("SpecificCharacterSet") or "ISO_IR 100")  # as they were decoded
     written: list[bytes] = []

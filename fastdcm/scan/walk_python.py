@@ -17,7 +17,10 @@ NEXT_READ_BYTES = 65536
 MAX_VALUE_BYTES = 4096
 """A wanted value longer than this is none that the index expects: the file goes to pydicom."""
 MAX_DEPTH = 64
-MAX_ELEMENTS = 20_000_000
+MAX_ELEMENTS = 2**21
+"""Elements and items of one header; pydicom is allowed as many."""
+MAX_LISTED = 2**16
+"""Top-level elements that ``walk_elements`` lists: an image has some hundred."""
 MAX_DESCENTS = 64
 """Elements out of order that are borne in one file."""
 
@@ -319,6 +322,8 @@ class _FileWalk:
         if tag == _OFFSET_TABLE:
             self.facts[Fact.TABLE_OFFSET], self.facts[Fact.TABLE_LENGTH] = value, end - value
         if self.listed is not None:
+            if len(self.listed) == MAX_LISTED:
+                raise _Stop(Status.BAD)
             self.listed.append(Element(tag, vr.decode("ascii").strip("\0"), value, end - value))
         return end
 

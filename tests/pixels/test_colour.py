@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pytest
 from pydicom.pixels.processing import convert_color_space
 
-from fastdcm.errors import Code
-from fastdcm.pixels.colour import ybr_to_rgb
+from fastdcm.errors import Code, SourceError
+from fastdcm.pixels.colour import _segmented_table, ybr_to_rgb
 from tests.pixels.sources import (
     BIG_ENDIAN,
     EXPLICIT,
@@ -162,3 +162,14 @@ def test_a_palette_that_cannot_be_is_a_fault(tmp_path: Path, table: bytes) -> No
     source = write(tmp_path / "a", pixel_format(index, photometric="PALETTE COLOR"), index.tobytes(), before=before)
     _, read = read_all([source], value_rule("uint8", 3), (4, 5))
     assert [fault.code for fault in read.faults] == [Code.UNSUPPORTED_PIXELS]
+
+
+@pytest.mark.parametrize("table", ["<u2", "u1"])
+def test_a_segmented_palette_of_nothing_takes_no_time(table: str) -> None:
+    """An indirect segment that runs through many empty ones, again and again."""
+    width = 2 if table == "u1" else 1
+    empty = [0, 0] * 70000
+    again = ([2, 255, *[0] * (2 * width)] if table == "u1" else [2, 65535, 0, 0]) * 30000
+    words = np.asarray(empty + again + [0, 1, 7], table)
+    with pytest.raises(SourceError, match="more segments"):
+        _segmented_table(words.tobytes(), 8 * words.itemsize, "<")

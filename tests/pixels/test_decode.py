@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import struct
+import time
 import zlib
 from collections.abc import Callable
 from itertools import pairwise
@@ -486,3 +489,22 @@ def test_several_fragments_and_frames(tmp_path: Path) -> None:
     source = write(tmp_path / "a.dcm", pixel_format(frames[0], JPEG + "80", n_frames=3), value)
     for number, frame in enumerate(frames):
         assert np.array_equal(read_good(source._replace(frame=number), "uint16"), frame)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xff\xd8" + b"\xff" * 2**24,
+        b"\xff\xd8" + b"\xff\xe0\0\2" * 2**22,
+        b"\xff\xd8\xff\x01" * 2**22,
+        b"\0\0\0\x0cjP  \r\n\x87\n" + b"\0\0\0\x08free" * 2**21,
+        b"\xff\x4f\xff\x51\0\x29" + struct.pack(">HIIIIIIIIHBBB", 0, *[1] * 8, 1, 7, 1, 1) + b"\xff\x64\0\2" * 2**22,
+    ],
+    ids=["fill", "segments", "markers", "boxes", "comments"],
+)
+def test_an_endless_codestream_header_is_given_up(data: bytes) -> None:
+    """A frame may have as many bytes as the file; the header of its codestream may not."""
+    begin = time.perf_counter()
+    with contextlib.suppress(ValueError):
+        read_codestream(data)
+    assert time.perf_counter() - begin < 1

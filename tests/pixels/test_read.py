@@ -19,6 +19,7 @@ from pydicom import dcmread
 from fastdcm.errors import Code
 from fastdcm.model import FrameSource
 from fastdcm.pixels.read import hash_cell, read_cells, same_pixels
+from fastdcm.scan import bounded
 from tests.pixels.sources import (
     BIG_ENDIAN,
     DEFLATED,
@@ -230,7 +231,7 @@ def test_a_deflated_file_without_a_group_length(tmp_path: Path) -> None:
 
 
 def test_a_deflated_bomb_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastdcm.pixels.file.INFLATED_BYTES_MAX", 2**20)
+    monkeypatch.setattr(bounded, "INFLATED_BYTES_MAX", 2**20)
     zeros = np.zeros((1, 1500, 1500), "u2")
     source = write(tmp_path / "a", pixel_format(zeros[0], DEFLATED), zeros.tobytes())
     assert source.size < 20000
@@ -246,6 +247,14 @@ def test_a_deflated_file_cut_short(tmp_path: Path, size: int) -> None:
     source = rewritten(source, Path(source.path).read_bytes()[:length])
     _, read = read_all([source], value_rule("uint16"), (30, 30))
     assert len(read.faults) == 1
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    source = native(tmp_path)
+    Path(source.path).unlink()
+    os.mkfifo(source.path)
+    _, read = read_all([source], value_rule("int16"), (9, 7))
+    assert [fault.code for fault in read.faults] == [Code.CHANGED]
 
 
 # ---------------------------------------------------------------------------- equality

@@ -21,7 +21,7 @@ from pydicom.uid import UID
 
 from fastdcm.errors import Code, Outcome
 from fastdcm.model import COLUMN, FRAME_COLUMNS
-from fastdcm.scan import reference
+from fastdcm.scan import bounded
 from fastdcm.scan.find import Fault, FoundFile
 from fastdcm.scan.reference import read_instance
 from tests import dicomgen
@@ -114,15 +114,15 @@ def test_deflated_and_cut_is_truncated(tmp_path: Path) -> None:
 
 
 def test_deflate_bomb_is_refused_in_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reference, "_INFLATED_MOST", 2**22)
+    monkeypatch.setattr(bounded, "INFLATED_BYTES_MAX", 2**22)
     path = write(make(), tmp_path / "a.dcm", uids.DeflatedExplicitVRLittleEndian)
     data = path.read_bytes()
     start = 144 + int.from_bytes(data[140:144], "little")
     squeezer = zlib.compressobj(9, zlib.DEFLATED, -15)
     path.write_bytes(data[:start] + squeezer.compress(b"\x08\0\x05\0UN\0\0" + b"\0" * 2**24) + squeezer.flush())
     row, _ = read(path)
-    assert outcome(row) == ("failed", "unreadable")
-    assert "inflates beyond" in row["message"]
+    assert outcome(row) == ("failed", "unsupported-pixels")
+    assert "the bound" in row["message"]
 
 
 @pytest.mark.parametrize("syntax", [uids.ExplicitVRLittleEndian, uids.ImplicitVRLittleEndian, uids.ExplicitVRBigEndian])
