@@ -291,7 +291,7 @@ def _write_round(
 def _publish(run: Run, state: State, built: Built, publisher: Publisher) -> None:
     from fastdcm.series.catalog import catalog_row, redact
 
-    row = redact(catalog_row(built.plan, state.map.index), run.options.metadata)
+    row = redact(state.map.row_of(built.plan) or catalog_row(built.plan), run.options.metadata)
     cells = built.plan.volume.cells.ravel().tolist()
     notes = tuple(_note(built.plan, cells[cell], code, text) for cell, code, text in built.result.notes)
     record = Record(built.plan.path, built.plan.digest, row, stored_frames(built.plan), notes)

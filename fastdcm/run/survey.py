@@ -15,6 +15,7 @@ from fastdcm.errors import Code, Outcome, UsageError
 from fastdcm.model import (
     Frames,
     Index,
+    Json,
     Options,
     Reason,
     Resources,
@@ -55,12 +56,21 @@ class SeriesMap:
     left_out: Mapping[str, Reason]
     """Volumes that the selections leave out, by path."""
     names: Names
+    places: Mapping[str, tuple[VolumePlan, int]]
+    """Each volume's plan and row, by path."""
     warnings: tuple[str, ...] = ()
 
     @property
     def plans(self) -> tuple[VolumePlan, ...]:
         """All volumes, selected or not."""
         return tuple(plan for entry in self.series for plan in entry.plans)
+
+    def row_of(self, plan: VolumePlan) -> Json | None:
+        """Return the row of one of ``plans``; None for a plan that was made later."""
+        place = self.places.get(plan.path)
+        if place is None or place[0] is not plan:
+            return None
+        return {name: self.table[name][place[1]].as_py() for name in self.table.column_names}
 
 
 def scan(  # noqa: PLR0913 - one keyword an option of the command line
@@ -174,10 +184,12 @@ def survey_on(
     entries = [plan_series(flag_reused(entry, reused), options, names, index) for entry in entries]
     entries = leave_out_bad(entries, options, names, index, journal)
     entries = flag_one_slice_series(entries)
-    table = catalog_table([catalog_row(plan, index) for entry in entries for plan in entry.plans])
-    paths = [plan.path for entry in entries for plan in entry.plans]
+    plans = [plan for entry in entries for plan in entry.plans]
+    table = catalog_table([catalog_row(plan) for plan in plans])
+    paths = [plan.path for plan in plans]
+    places = {plan.path: (plan, row) for row, plan in enumerate(plans)}
     left_out = {paths[row]: reason for row, reason in select(table, options).items()}
-    return SeriesMap(index, tuple(entries), table, left_out, names, tuple(_warnings(paths, left_out, options)))
+    return SeriesMap(index, tuple(entries), table, left_out, names, places, tuple(_warnings(paths, left_out, options)))
 
 
 def read_index(

@@ -37,15 +37,13 @@ _RISKY_CLASSES = frozenset(_CAPTURE_CLASSES + _ULTRASOUND_CLASSES)
 _RISKY_MODALITIES = frozenset({"SC", "US", "IVUS"})
 
 
-def catalog_row(plan: VolumePlan, index: Index) -> Json:
+def catalog_row(plan: VolumePlan) -> Json:
     """Return a volume's row.
 
     Parameters
     ----------
     plan : VolumePlan
         The volume.
-    index : Index
-        That the plan was made from.
 
     Returns
     -------
@@ -59,7 +57,7 @@ def catalog_row(plan: VolumePlan, index: Index) -> Json:
     known_xy, known_z = geometry.spacing_kind != "none", geometry.spacing_z_source != "none"
     thickness = _common_number(numbers["thickness"])
     origin, role = image_role(_common(texts["image_type"]))
-    instances = np.unique(frames.instance)
+    instances, first = np.unique(frames.instance, return_index=True)
     return {
         "index": int(plan.path.rpartition("/")[2].partition(".")[0]),
         "patient": plan.patient,
@@ -94,7 +92,7 @@ def catalog_row(plan: VolumePlan, index: Index) -> Json:
         "reasons": ";".join(dict.fromkeys(reason.code.value for reason in plan.reasons)),
         "files": len(instances),
         "frames": len(frames),
-        "bytes": int(sum(index.instances.column("size").take(instances).to_pylist())),
+        "bytes": int(numbers["size"][first].sum()),
     }
 
 

@@ -62,12 +62,27 @@ def write_documents(folder: str | os.PathLike[str], documents: Mapping[str, byte
     """
     root = os.fspath(folder)
     with writing("the metadata of a volume"):
-        for parent in dict.fromkeys(os.path.dirname(name) for name in documents):
-            os.makedirs(os.path.join(root, parent), exist_ok=True)
+        os.makedirs(root, exist_ok=True)
+        for parent in sorted({os.path.dirname(name) for name in documents}):  # parents before children
+            if parent:
+                _make_folder(os.path.join(root, parent))
         for name in sorted(documents, key=lambda name: name == ROOT):
-            with open(os.path.join(root, name), "wb") as file:
-                file.write(documents[name])
+            _write(os.path.join(root, name), documents[name])
     return sum(len(data) for data in documents.values())
+
+
+def _make_folder(path: str) -> None:
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        return
+
+
+def _write(path: str, data: bytes) -> None:
+    with open(path, "wb", buffering=0) as file:  # a buffer costs more than these few bytes
+        rest = memoryview(data)
+        while rest:
+            rest = rest[file.write(rest) :]
 
 
 def write_file_durably(path: str | os.PathLike[str], data: bytes) -> None:

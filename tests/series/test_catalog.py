@@ -22,8 +22,8 @@ from tests.series.made import SERIES, STUDY, make_index, make_plan, make_volume,
 
 
 def test_row_of_a_ct() -> None:
-    plan, index = make_plan(5)
-    found = catalog_row(plan, index)
+    plan, _ = make_plan(5)
+    found = catalog_row(plan)
     assert list(found) != []
     assert set(found) == {name for name, _ in CATALOG_COLUMNS}
     expected = {
@@ -40,34 +40,34 @@ def test_row_of_a_ct() -> None:
 
 
 def test_unknown_spacing_is_null() -> None:
-    plan, index = make_plan(2, volume=make_volume([0, 1], spacing_kind="none", spacing_z_source="none"))
-    found = catalog_row(plan, index)
+    plan, _ = make_plan(2, volume=make_volume([0, 1], spacing_kind="none", spacing_z_source="none"))
+    found = catalog_row(plan)
     assert [found[name] for name in ("spacing_x", "spacing_y", "spacing_z", "gap")] == [None] * 4
-    plan, index = make_plan(2, volume=make_volume([0, 1], spacing_z_source="thickness"))
-    assert catalog_row(plan, index)["gap"] is None
+    plan, _ = make_plan(2, volume=make_volume([0, 1], spacing_z_source="thickness"))
+    assert catalog_row(plan)["gap"] is None
 
 
 def test_row_of_a_colour_cine() -> None:
     volume = make_volume(np.arange(4).reshape(4, 1, 1), (Axis("t", "frame", None, (0, 1, 2, 3)),), "cine")
-    plan, index = make_plan(
+    plan, _ = make_plan(
         4, volume=volume, samples=3, photometric="YBR_FULL", bits_allocated=8, bits_stored=8, modality="US"
     )
-    found = catalog_row(plan, index)
+    found = catalog_row(plan)
     assert (found["shape"], found["channels"], found["timepoints"], found["slices"]) == ("4x3x1x20x24", 3, 4, 1)
     assert (found["photometric"], found["burned_in_risk"]) == ("RGB", True)
 
 
 def test_table_has_the_schema_whatever_the_rows_hold() -> None:
-    plan, index = make_plan(2)
-    table = catalog_table([catalog_row(plan, index), dict.fromkeys(name for name, _ in CATALOG_COLUMNS)])
+    plan, _ = make_plan(2)
+    table = catalog_table([catalog_row(plan), dict.fromkeys(name for name, _ in CATALOG_COLUMNS)])
     assert table.column_names == [name for name, _ in CATALOG_COLUMNS]
     assert catalog_table([]).schema == table.schema
     assert table.column("spacing_z").to_pylist() == [2.0, None]
 
 
 def test_store_holds_no_free_text_nor_dates() -> None:
-    plan, index = make_plan(2)
-    full = catalog_row(plan, index)
+    plan, _ = make_plan(2)
+    full = catalog_row(plan)
     for policy in ("technical", "none"):
         assert "someone" not in str(redact(full, policy))
         assert redact(full, policy)["study_date"] is None
