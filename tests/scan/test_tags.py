@@ -122,6 +122,21 @@ def test_the_table_is_the_dictionarys_and_has_no_dates_names_or_free_text() -> N
         ), keyword  # fmt: skip
 
 
+def test_what_all_frames_share_and_real_world_values_stay_without_free_text() -> None:
+    timing, units, mapping, shared = Dataset(), Dataset(), Dataset(), Dataset()
+    timing.RepetitionTime = 2000.0
+    units.CodeValue, units.CodeMeaning = "g/ml", MARKER
+    mapping.RealWorldValueSlope, mapping.LUTExplanation = 0.25, MARKER
+    mapping.MeasurementUnitsCodeSequence = [units]
+    shared.MRTimingAndRelatedParametersSequence, shared.RealWorldValueMappingSequence = [timing], [mapping]
+    found = document(make(Modality="MR", SharedFunctionalGroupsSequence=[shared]), "technical")
+    item = found["52009229"]["Value"][0]
+    assert item["00189112"]["Value"][0]["00180080"]["Value"] == [2000.0]
+    assert item["00409096"]["Value"][0]["00409225"]["Value"] == [0.25]
+    assert item["00409096"]["Value"][0]["004008EA"]["Value"] == [{"00080100": {"vr": "SH", "Value": ["g/ml"]}}]
+    assert MARKER not in json.dumps(found)
+
+
 def test_what_suv_needs_stays() -> None:
     drug = Dataset()
     drug.RadionuclideTotalDose, drug.RadionuclideHalfLife = 3.7e8, 6586.2
