@@ -58,12 +58,13 @@ def _values(frames: Frames, tag: Tag, labels: Ints) -> tuple[object, ...]:
 
 def _time_axis(frames: Frames) -> Axis:
     """Return the t axis of frames that all have one energy window or segment."""
-    detector = next(tag for tag in TIME_TAGS if tag.role == "detector")
-    codes = tag_codes(frames, detector)
-    if len(np.unique(codes)) == len(frames):
-        return Axis("t", "detector", None, tuple(tag_values(frames, detector)))
     step = float(frames.numbers["frame_time_ms"][0])
-    if 0 < step < np.inf:
+    timed = 0 < step < np.inf
+    for tag in TIME_TAGS:
+        vector = tag.role == "detector" or (tag.role == "temporal_position" and not timed)
+        if vector and len(np.unique(tag_codes(frames, tag))) == len(frames):
+            return Axis("t", tag.role, None, tuple(tag_values(frames, tag)))
+    if timed:
         return Axis("t", "frame", "ms", tuple(i * step for i in range(len(frames))))
     return Axis("t", "frame", None, tuple(range(len(frames))))
 

@@ -481,6 +481,19 @@ def test_nuclear_medicine_vectors_become_axes() -> None:
     assert [(axis.role, axis.values) for axis in volume.axes] == [("detector", (1, 2)), ("energy_window", (1, 2, 3))]
 
 
+@pytest.mark.parametrize(("frame_time", "role"), [(None, "temporal_position"), (40.0, "frame")])
+def test_frames_of_a_dynamic_are_named_by_their_vector_where_no_times_are_known(
+    frame_time: float | None, role: str
+) -> None:
+    images = [
+        image(None, None, modality="NM", instance=0, frame=f, sop_instance_uid="1.1", temporal_position=f + 1,
+              frame_time_ms=frame_time, n_frames=3.0)
+        for f in range(3)
+    ]  # fmt: skip
+    (volume,) = grouped(images).volumes
+    assert [axis.role for axis in volume.axes] == [role]
+
+
 def test_segments_are_channels_on_the_union_of_their_positions() -> None:
     seg: dict[str, Any] = {"modality": "SEG", "sop_class_uid": SEG, "instance": 0, "sop_instance_uid": "1.1"}
     places = [(1, 0.0), (1, 2.5), (2, 2.5), (2, 10.0)]
