@@ -85,7 +85,7 @@ def _shifted_stacks(
     slots = grid_slots(distinct, tolerances, designed=False)
     if slots is None or slots[-1] >= len(slots):
         named = _named_stacks(frames, rows, distance, tolerances)
-        if len(named) > 1:
+        if named:
             return named
     if len(distinct) < 4 or (slots is not None and slots[-1] < 4 / 3 * len(slots)):  # a grid, with some holes at most
         return [(rows, ())]
@@ -116,16 +116,18 @@ def _named_stacks(
     frames: Frames, rows: Ints, distance: Floats, tolerances: Tolerances
 ) -> list[tuple[Ints, tuple[Reason, ...]]]:
     """Tell apart the stacks of Stack ID where each is a grid without holes, of two slices or more."""
-    names = [text or "" for text in frames.texts["stack_id"][rows].tolist()]
-    stacks = {name: np.flatnonzero([other == name for other in names]) for name in sorted(set(names))}
-    for stack in stacks.values():
+    names, label = np.unique([text or "" for text in frames.texts["stack_id"][rows].tolist()], return_inverse=True)
+    if not 1 < len(names) <= len(rows) // 2:
+        return []
+    stacks = [np.flatnonzero(label == number) for number in range(len(names))]
+    for stack in stacks:
         heights = _heights(distance[stack], tolerances)
         slots = grid_slots(heights, tolerances, designed=False)
         if len(heights) < 2 or slots is None or slots[-1] >= len(slots):
             return []
-    others = dict(zip(stacks, [*list(stacks)[1:], *list(stacks)[:1]], strict=True))
     return [
-        (rows[stack], (_shift_reason("Stack ID (0020,9056)", name, others[name]),)) for name, stack in stacks.items()
+        (rows[stack], (_shift_reason("Stack ID (0020,9056)", here, there),))
+        for stack, here, there in zip(stacks, names, np.roll(names, -1), strict=True)
     ]
 
 
