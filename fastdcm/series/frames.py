@@ -63,7 +63,7 @@ def iter_series(index: Index) -> Iterator[Frames]:
 
 
 _ALWAYS = frozenset(
-    {"outcome", "patient_id", "study_uid", "series_uid", "sop_instance_uid", "n_frames", "mosaic_tiles"}
+    {"outcome", "pixel_keyword", "patient_id", "study_uid", "series_uid", "sop_instance_uid", "n_frames", "mosaic_tiles"}
 )
 
 
@@ -81,8 +81,12 @@ def _weights(table: pa.Table) -> Ints:
 
 
 def _series_order(table: pa.Table) -> tuple[Ints, Ints]:
-    """Return the image rows sorted by (series, SOP Instance UID, row), and the series number of each."""
-    rows = np.flatnonzero(table["outcome"].is_null().to_numpy())
+    """Return the image rows sorted by (series, SOP Instance UID, row), and the series number of each.
+
+    A file that ends before its pixel element may lack anything that an image has: it is in no series.
+    """
+    images = pc.and_(table["outcome"].is_null(), table["pixel_keyword"].is_valid())
+    rows = np.flatnonzero(images.to_numpy())
     keys = [_ranks(table[name])[rows] for name in ("patient_id", "study_uid", "series_uid", "sop_instance_uid")]
     patient, study, series, instance = keys
     order = np.lexsort((rows, instance, series, study, patient))
