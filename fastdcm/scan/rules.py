@@ -238,13 +238,14 @@ def clean_text(raw: bytes, charsets: Sequence[str] = ()) -> str | None:
 
     ``charsets`` are the values of Specific Character Set (0008,0005). Without one, bytes above 127 are taken as UTF-8
     if they are valid UTF-8, else as Latin 1. What the declared set cannot read is replaced. Control characters become
-    a space, backslashes between values stay.
+    a space, backslashes between values stay; the padding of each value goes.
     """
     try:
         text = raw.decode("ascii") if b"\x1b" not in raw else _decode(raw, charsets)
     except UnicodeDecodeError:
         text = _decode(raw, charsets)
-    return _CONTROL.sub(" ", text.strip(_PADDING)).strip() or None
+    text = _CONTROL.sub(" ", text.strip(_PADDING)).strip()
+    return "\\".join(value.strip(" ") for value in text.split("\\")) or None
 
 
 def _decode(raw: bytes, charsets: Sequence[str]) -> str:

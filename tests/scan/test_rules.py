@@ -84,6 +84,7 @@ def test_date_times() -> None:
         (b"\x1b$B;3ED\x1b(B", ("", "ISO 2022 IR 87"), "山田"),
         (b"a\x00b\nc\x07", (), "a b c"),
         (b"B30f\\X", (), "B30f\\X"),
+        (b"ORIGINAL \\PRIMARY\\ AXIAL ", (), "ORIGINAL\\PRIMARY\\AXIAL"),
         (b"  ", (), None),
     ],
 )
