@@ -528,6 +528,14 @@ START_DATE_TIME, STOP_DATE_TIME = 0x00181078, 0x00181079
 DATE_TIMES: Mapping[int, int] = {START_DATE_TIME: 0x00181072, STOP_DATE_TIME: 0x00181073}
 """Date and time of the radiopharmaceutical's start and stop: the time alone is kept, as the older element (TM)."""
 
-PHILIPS_CREATOR_TAG, PHILIPS_CREATOR = 0x70530010, "Philips PET Private Group"
-PHILIPS: Mapping[int, str] = {0x70530010: "LO", 0x70531000: "DS", 0x70531009: "DS"}
-"""Philips' SUV and activity scale factors: kept where the block is reserved by exactly this creator."""
+PHILIPS_BLOCKS: Mapping[int, tuple[str, Mapping[int, str]]] = {
+    0x70530010: ("Philips PET Private Group", {0x70531000: "DS", 0x70531009: "DS"}),
+    0x20050010: ("Philips MR Imaging DD 001", {0x2005100D: "FL", 0x2005100E: "FL"}),
+}
+"""Philips' SUV and activity scale factors, and intercept and slope of the MR scale, by the tag of the creator: its
+name, and tag to VR. Kept where the block is reserved by exactly this creator."""
+PHILIPS: Mapping[int, str] = {
+    **dict.fromkeys(PHILIPS_BLOCKS, "LO"),
+    **{tag: vr for _, numbers in PHILIPS_BLOCKS.values() for tag, vr in numbers.items()},
+}
+"""Tag to VR of all of them."""

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from fastdcm.errors import SourceError
 from fastdcm.model import FrameSource, Json
 from fastdcm.scan import rules, tag_json
-from fastdcm.scan.allow import DATE_TIMES, PHILIPS, PHILIPS_CREATOR, PHILIPS_CREATOR_TAG, TECHNICAL
+from fastdcm.scan.allow import DATE_TIMES, PHILIPS, PHILIPS_BLOCKS, TECHNICAL
 from fastdcm.scan.bounded import BoundedFile
 from fastdcm.scan.tag_json import Context, Value
 from fastdcm.scan.walk import walk_elements
@@ -164,11 +164,15 @@ def _in_full(tag: int, vr: str, length: int) -> bool:
 
 
 def _checked(kept: SliceTags) -> SliceTags:
-    """Drop the private numbers unless their block is exactly the vendor's (PS3.5 7.8.1)."""
-    creator = kept.get(PHILIPS_CREATOR_TAG)
-    if creator is None or rules.raw_text(creator[1]) != PHILIPS_CREATOR:
-        for tag in PHILIPS:
-            kept.pop(tag, None)
+    """Drop the private numbers unless they are numbers, and their block is exactly the vendor's (PS3.5 7.8.1)."""
+    for creator_tag, (name, numbers) in PHILIPS_BLOCKS.items():
+        creator = kept.get(creator_tag)
+        reserved = creator is not None and rules.raw_text(creator[1]) == name
+        for tag, vr in numbers.items():
+            if tag in kept and not (reserved and kept[tag][0] in ("", "UN", vr)):
+                del kept[tag]
+        if creator is not None and not any(tag in kept for tag in numbers):
+            del kept[creator_tag]
     return kept
 
 

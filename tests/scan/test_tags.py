@@ -176,6 +176,23 @@ def test_what_suv_needs_stays() -> None:
         assert set(map(int, PHILIPS)) >= {int(key, 16) for key in found if key.startswith("7053")}
 
 
+@pytest.mark.parametrize("syntax", [uids.ExplicitVRLittleEndian, uids.ImplicitVRLittleEndian])
+def test_the_mr_scale_of_philips_stays_if_it_is_a_number_of_philips(syntax: str) -> None:
+    def found(creator: str, vr: str, value: Any) -> dict[str, Any]:
+        dataset = make(Modality="MR")
+        block = dataset.private_block(0x2005, creator, create=True)
+        block.add_new(0x0E, vr, value)
+        block.add_new(0x0F, "LO", MARKER)
+        return {tag: made for tag, made in document(dataset, "technical", syntax).items() if tag.startswith("2005")}
+
+    kept = found("Philips MR Imaging DD 001", "FL", 0.0125)
+    assert set(kept) == {"20050010", "2005100E"}
+    assert kept["2005100E"] == {"vr": "FL", "Value": [pytest.approx(0.0125)]}
+    assert found("Somebody else", "FL", 0.0125) == {}
+    if syntax == uids.ExplicitVRLittleEndian:
+        assert found("Philips MR Imaging DD 001", "LO", MARKER) == {}
+
+
 # ---------------------------------------------------------------------------- values
 
 
