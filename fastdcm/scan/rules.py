@@ -422,7 +422,7 @@ def _failed(row: Row) -> Verdict | None:
     return _truncated(row)
 
 
-FRAMES_FREE = 1024
+FRAMES_FREE = 1 << 16
 FRAME_BYTES_MIN = 64
 """What frames beyond ``FRAMES_FREE`` must have at least: each one costs some hundred bytes of index and plan."""
 

@@ -123,3 +123,16 @@ def test_expected_bytes(values: dict[str, Any], expected: int | None) -> None:
 @pytest.mark.parametrize(("raw", "expected"), [(b"7 ", 7), (b"7.0", 7), (b"7.5", None), (b"9999999999", None)])
 def test_whole_numbers(raw: bytes, expected: int | None) -> None:
     assert rules.column_value(COLUMN["instance_number"], "IS", raw) == expected
+
+
+@pytest.mark.parametrize(("n_frames", "outcome"), [(1250, None), (800_000, "bad-header")])
+def test_small_frames_are_images_and_millions_of_them_in_a_small_file_are_not(
+    n_frames: int, outcome: str | None
+) -> None:
+    bits = {"bits_allocated": 1, "rows": 10, "columns": 10, "n_frames": n_frames}
+    found = row(
+        **bits, pixel_keyword="PixelData", pixel_offset=900, size=900 + 13 * n_frames, pixel_length=13 * n_frames
+    )
+    found |= {"sop_class_uid": "1.2.840.10008.5.1.4.1.1.66.4", "modality": "SEG"}
+    verdict = rules.decide_outcome(found)
+    assert (verdict and verdict[1]) == outcome
