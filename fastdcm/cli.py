@@ -400,6 +400,16 @@ def _warnings_as_lines() -> Iterator[None]:
         yield
 
 
+class _WithoutPandas:
+    """Keep pyarrow from importing pandas, where it is installed, just to ask whether a list is a Series: 0.3 s."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        """Refuse pandas alone; nothing of the command line uses it."""
+        if name == "pandas":
+            raise ModuleNotFoundError("the command line does without pandas", name=name)
+
+
 def main() -> None:
     """Run as the console script."""
+    sys.meta_path.insert(0, _WithoutPandas())  # a finder needs no more than this
     sys.exit(run())

@@ -363,3 +363,12 @@ def test_version_tells_which_walk_is_used(capsys: pytest.CaptureFixture[str], co
     assert run(["--version"]) == 0
     assert f"({'compiled' if COMPILED else 'plain Python'} header walk)" in capsys.readouterr().out
     assert json.loads((converted / "s.zarr" / "report.json").read_text())["compiled"] is COMPILED
+
+
+def test_a_small_conversion_imports_only_what_it_needs(converted: Path, tmp_path: Path) -> None:
+    words = ["convert", str(converted / "src"), str(tmp_path / "s.zarr"), "--workers", "1"]
+    command = [sys.executable, "-X", "importtime", "-m", "fastdcm", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "pyarrow" in imported
+    assert imported.isdisjoint({"pandas", "dask", "distributed", "duckdb", "zarr", "imagecodecs"})
