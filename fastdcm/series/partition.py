@@ -310,7 +310,9 @@ def _split_orientation(part: Part, planes: Planes, tolerances: Tolerances) -> li
     groups = int(labels.max()) + 1
     if groups == 1:
         return [part]
-    if part.form == "placed" and groups == len(labels) >= MIN_ROTATION and rotation_axis(axes) is not None:
+    again = len(labels) - groups  # a full turn ends where it began
+    turns = groups >= MIN_ROTATION and again <= max(1, len(labels) // 10)
+    if part.form == "placed" and turns and rotation_axis(axes) is not None:
         return [part._replace(form="rotation")]
     split = []
     for label in range(groups):

@@ -526,6 +526,25 @@ def test_a_radial_series_is_one_volume_along_t() -> None:
     assert volume.geometry.affine is None
 
 
+def test_a_full_turn_ends_where_it_began() -> None:
+    angles = np.arange(0, 361, 10)
+    turned = [(float(np.cos(a)), float(np.sin(a)), 0.0, 0.0, 0.0, -1.0) for a in np.deg2rad(angles)]
+    (volume,) = grouped([image((3.0, 0, 0), orientation, modality="MR") for orientation in turned]).volumes
+    assert volume.cells.shape == (37, 1, 1)
+    np.testing.assert_allclose(volume.axes[0].values, angles, atol=1e-5)
+
+
+def test_stacks_of_many_orientations_stay_apart() -> None:
+    angles = np.deg2rad(np.arange(0, 180, 20))
+    turned = [(float(np.cos(a)), float(np.sin(a)), 0.0, 0.0, 0.0, -1.0) for a in angles]
+    images = [
+        image((np.cross(o[:3], o[3:]) * k).tolist(), o, modality="MR")  # three slices along the normal of each
+        for o in turned
+        for k in range(3)
+    ]
+    assert shapes(grouped(images)) == [(1, 1, 3)] * 9
+
+
 def test_few_orientations_stay_apart() -> None:
     images = [image((0, 0, 0), (np.cos(a), np.sin(a), 0, 0, 0, -1)) for a in (0, 0.3, 0.6, 0.9)]
     assert shapes(grouped(images)) == [(1, 1, 1)] * 4
