@@ -63,7 +63,16 @@ def iter_series(index: Index) -> Iterator[Frames]:
 
 
 _ALWAYS = frozenset(
-    {"outcome", "pixel_keyword", "patient_id", "study_uid", "series_uid", "sop_instance_uid", "n_frames", "mosaic_tiles"}
+    {
+        "outcome",
+        "pixel_keyword",
+        "patient_id",
+        "study_uid",
+        "series_uid",
+        "sop_instance_uid",
+        "n_frames",
+        "mosaic_tiles",
+    }
 )
 
 
