@@ -149,6 +149,9 @@ def _decode_rle(data: Data, pixels: PixelFormat) -> Array:
         raise SourceError(Code.UNSUPPORTED_PIXELS, "RLE of 12 bits allocated is not defined")
     if not _is_rle(data, pixels):
         raise SourceError(Code.DECODE, f"the RLE header is not one of {pixels.samples} samples")
+    offsets = _segment_offsets(data)
+    if offsets != sorted(offsets):  # some end dicomrle_decode, and the process
+        raise SourceError(Code.DECODE, f"the RLE header has segments beyond its {len(data)} bytes, or in no order")
     out = np.zeros(size, np.uint8)
     try:
         decoded = len(dicomrle_decode(data, dtype.str, out=out.data))
@@ -160,12 +163,18 @@ def _decode_rle(data: Data, pixels: PixelFormat) -> Array:
     return _as_rgb(native.unpack(out.data, little, pixels.rows), None, pixels)
 
 
+def _segment_offsets(data: Data) -> list[int]:
+    """Return where the segments of an RLE frame begin, and where the last one ends (PS3.5 G.5)."""
+    count = int.from_bytes(data[:4], "little")
+    return [*np.frombuffer(data, "<u4", count, 4).tolist(), len(data)]
+
+
 def _decode_segments(data: Data, sample_bytes: int, out: Array) -> int:
     """Decode one segment after the other into ``out`` and drop what is too much; return the bytes that are right."""
     from imagecodecs import packbits_decode
 
-    count = int.from_bytes(data[:4], "little")
-    offsets = [*np.frombuffer(data, "<u4", count, 4).tolist(), len(data)]
+    offsets = _segment_offsets(data)
+    count = len(offsets) - 1
     planes = out.reshape(count // sample_bytes, -1, sample_bytes)
     filled = 0
     for number in range(count):

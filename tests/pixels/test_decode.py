@@ -508,3 +508,15 @@ def test_an_endless_codestream_header_is_given_up(data: bytes) -> None:
     with contextlib.suppress(ValueError):
         read_codestream(data)
     assert time.perf_counter() - begin < 1
+
+
+@pytest.mark.parametrize("offset", [0, 63, 2**16, 2**31, 2**32 - 60])
+def test_rle_segments_must_be_inside_the_frame(offset: int) -> None:
+    """imagecodecs reads where the header points, which may end the process."""
+    values = np.arange(30 * 40, dtype=np.uint16).reshape(30, 40)
+    stream = bytearray(rle(values, 16))
+    stream[8:12] = struct.pack("<I", offset)
+    with pytest.raises(SourceError) as caught:
+        decode_frame(stream, pixel_format(values, RLE))
+    assert caught.value.code == Code.DECODE
+    assert "in no order" in caught.value.message
