@@ -13,6 +13,7 @@ from fastdcm.model import PixelFormat
 from fastdcm.pixels import native
 from fastdcm.pixels.codestream import Codec, Codestream, Data, read_codestream
 from fastdcm.pixels.colour import ybr_to_rgb
+from fastdcm.scan.rules import DECODED_BYTES_FREE, DECODED_BYTES_PER_BYTE
 
 Array = npt.NDArray[Any]
 
@@ -35,10 +36,6 @@ CODECS: dict[str, Codec] = {
     "1.2.840.10008.1.2.8.1": "deflate",
 }
 """The codec that each encapsulated transfer syntax promises (PS3.5 section 10 and Annex A.4)."""
-
-DECODED_BYTES_FREE = 2**28
-"""A frame of this many bytes may come from however few: blank JPEG-LS and JPEG 2000 images nearly vanish."""
-DECODED_BYTES_PER_BYTE = 4096
 
 
 def found_codec(data: Data, pixels: PixelFormat) -> Codec | None:

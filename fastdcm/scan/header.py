@@ -179,7 +179,7 @@ def _kind(row: dict[str, object], status: int, syntax: int, undefined: bool) -> 
         row["n_frames"] if is_dicom and isinstance(row["n_frames"], int) else None,
         status == Status.REFERENCE or (is_dicom and _needs_reference(row, undefined)),
         rules.decide_outcome(row) if status == Status.OK or _is_cut_non_image(row, status) else None,
-        rules.expected_pixel_bytes(row) or 1,
+        rules.least_pixel_bytes(row),
     )
 
 

@@ -425,23 +425,40 @@ def _failed(row: Row) -> Verdict | None:
 FRAMES_FREE = 1 << 16
 FRAME_BYTES_MIN = 64
 """What frames beyond ``FRAMES_FREE`` must have at least: each one costs some hundred bytes of index and plan."""
+DECODED_BYTES_FREE = 2**28
+"""A frame of this many bytes may come from however few: blank JPEG-LS and JPEG 2000 images nearly vanish."""
+DECODED_BYTES_PER_BYTE = 4096
+
+
+def least_pixel_bytes(row: Row) -> int:
+    """Return how many bytes the pixel value must have at least: of native pixels all, of encapsulated ones 8 a frame.
+
+    A frame beyond ``DECODED_BYTES_FREE`` needs a byte for each ``DECODED_BYTES_PER_BYTE`` of its own.
+    """
+    expected = expected_pixel_bytes(row)
+    if expected is not None:
+        return expected
+    n_frames = max(_int(row, "n_frames") or 1, 1)
+    native = expected_pixel_bytes({**row, "transfer_syntax": EXPLICIT_LITTLE, "n_frames": 1}) or 0
+    return max(8 * n_frames, native // DECODED_BYTES_PER_BYTE if native > DECODED_BYTES_FREE else 0)
 
 
 def _truncated(row: Row) -> Verdict | None:
-    """Compare the bytes that native pixels need, or that are declared, with those that are in the file."""
+    """Compare the bytes that pixels need, or that are declared, with those that are in the file."""
     offset, length, size = _int(row, "pixel_offset"), _int(row, "pixel_length"), _int(row, "size")
-    expected = expected_pixel_bytes(row)
+    needed = least_pixel_bytes(row)
     there = math.inf if length is None or length < 0 else length
     if offset is not None and offset >= 0 and size is not None:
         there = min(there, max(size - offset, 0))
     n_frames = _int(row, "n_frames") or 1
-    if expected is None:  # encapsulated: checked when decoding, but a frame needs at least an item's 8 bytes
-        expected = 8 * n_frames
-    if there >= expected:
-        if n_frames > FRAMES_FREE and n_frames * FRAME_BYTES_MIN > there:
-            return Outcome.FAILED, Code.BAD_HEADER, f"{n_frames} frames in {there:.0f} bytes: too many to be images"
-        return None
-    return Outcome.FAILED, Code.TRUNCATED, f"pixel data is cut short: {expected} bytes needed, {there:.0f} there"
+    if there < needed:
+        if expected_pixel_bytes(row) is None and there >= 8 * n_frames:
+            size_text = f"{row['rows']} x {row['columns']} pixels"
+            return Outcome.FAILED, Code.BAD_SIZE, f"{there:.0f} bytes cannot hold a frame of {size_text}"
+        return Outcome.FAILED, Code.TRUNCATED, f"pixel data is cut short: {needed} bytes needed, {there:.0f} there"
+    if n_frames > FRAMES_FREE and n_frames * FRAME_BYTES_MIN > there:
+        return Outcome.FAILED, Code.BAD_SIZE, f"{n_frames} frames in {there:.0f} bytes: too many to be images"
+    return None
 
 
 # ---------------------------------------------------------------------------- columns

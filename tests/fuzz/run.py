@@ -1,6 +1,6 @@
 """Convert hostile folders in a process of its own, under a limit of memory and time, and judge how that ended.
 
-By hand: ``python -m tests.fuzz.run COUNT SEED`` for as long as you like.
+By hand: ``python -m tests.fuzz.run COUNT SEED [OPTION...]`` for as long as you like.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def count_files(folder: Path) -> int:
     return total
 
 
-def main(count: int, seed: int) -> int:
+def main(count: int, seed: int, *options: str) -> int:
     """Convert ``count`` mutated files and the monsters; say what was found, return the number of problems."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -102,7 +102,7 @@ def main(count: int, seed: int) -> int:
         for name, data in monsters(seeds[1]).items():
             (source / f"monster-{name}").write_bytes(data)
         awkward_files(source / "awkward", seeds[1])
-        ended = convert(source, folder / "out.zarr", seconds=1800)
+        ended = convert(source, folder / "out.zarr", *options, seconds=1800)
         wrong = problems(ended, count_files(source))
         tally = Counter(f"{outcome}/{code}" for outcome, code in ended.outcomes.values())
         sys.stdout.write(
@@ -113,4 +113,4 @@ def main(count: int, seed: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(bool(main(int(sys.argv[1]), int(sys.argv[2]))))
+    sys.exit(bool(main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])))

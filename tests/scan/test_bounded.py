@@ -111,8 +111,18 @@ def test_more_frames_than_bytes_allow_are_no_image(tmp_path: Path) -> None:
     frames = explicit(0x00280008, "IS", "200000")
     data = raw.image(frames, rows=1, columns=1, pixels=bytes(400_000))
     row = scanned(tmp_path, raw.part10(data))
-    assert outcome(row) == ("failed", "bad-header")
+    assert outcome(row) == ("failed", "bad-size")
     assert "200000 frames" in row["message"]
+
+
+@pytest.mark.parametrize(("rows", "code"), [(4000, None), (65535, "bad-size")])
+@pytest.mark.parametrize("frames", [1, 3])
+def test_a_thousand_bytes_hold_no_frame_of_gigabytes(tmp_path: Path, rows: int, code: str | None, frames: int) -> None:
+    data_set = raw.image(explicit(0x00280008, "IS", str(frames)), rows=rows, columns=rows, pixels=b"")
+    value = item(b"") + item(b"\xff\x4f\xff\x51" + bytes(996)) * frames
+    data_set = data_set[:-12] + explicit(0x7FE00010, "OB", value, UNDEFINED)
+    row = scanned(tmp_path, raw.part10(data_set, "1.2.840.10008.1.2.4.90"))
+    assert row["code"] == code
 
 
 # ---------------------------------------------------------------------------- the bounds by themselves
