@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import data_store  # type: ignore[import-untyped]
+import data_store
 import pydicom.data
 import pytest
 

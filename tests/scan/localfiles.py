@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-import data_store  # type: ignore[import-untyped]  # of pydicom-data
+import data_store  # of pydicom-data
 import pydicom.data
 
 
