@@ -267,6 +267,8 @@ def _raw(file: SourceFile, layout: Layout, frame: int) -> bytes:
         return bytes(encapsulated_bytes(file, layout, frame)).rstrip(b"\0")
     offset, length, first_bit = native_range(layout, frame, (0, layout.pixels.rows))
     check_native_range(file, offset, length)
+    if layout.swapped:  # the last byte of an odd number is in the word's other half
+        length += (offset + length) % 2
     return bytes([first_bit]) + bytes(file.read(file.pixel_offset + offset, length))
 
 

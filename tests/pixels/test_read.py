@@ -260,6 +260,15 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None
 # ---------------------------------------------------------------------------- equality
 
 
+def test_a_last_pixel_in_a_word_that_was_cut_is_not_the_same(tmp_path: Path) -> None:
+    pixels = np.arange(27, dtype="u1").reshape(3, 9)
+    swapped = np.append(pixels, np.uint8(0)).reshape(-1, 2)[:, ::-1].tobytes()
+    whole = write(tmp_path / "a", pixel_format(pixels, BIG_ENDIAN), swapped)
+    same = write(tmp_path / "b", pixel_format(pixels, BIG_ENDIAN), swapped)
+    assert same_pixels(whole, same)
+    assert not same_pixels(whole, rewritten(same, Path(same.path).read_bytes()[:-1]))
+
+
 def test_same_pixels_whatever_the_encoding(tmp_path: Path) -> None:
     plain, coded = native(tmp_path), jpegls(tmp_path, VALUES)
     big = write(tmp_path / "big", pixel_format(VALUES[0], BIG_ENDIAN, n_frames=5), VALUES.astype(">i2").tobytes())
