@@ -253,6 +253,8 @@ def _walk(file: BinaryIO, size: int, start: int, implicit: bool, little: bool, s
             raise
         if bounded.endless:
             raise SourceError(Code.BAD_HEADER, NO_ELEMENTS) from None
+        if isinstance(error.__context__, RecursionError):  # pydicom takes it for a missing item
+            raise error.__context__ from None
         bounded.cut = True  # pydicom's own: no item where one must be
     if bounded.cut and header.cut is None:
         header.cut = "an element or a sequence has no end"
