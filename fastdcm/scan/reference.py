@@ -219,6 +219,16 @@ def _file_meta(file: BinaryIO, size: int, start: int) -> tuple[int, str | None, 
     return file.tell(), syntax, media
 
 
+def _what_pydicom_met(error: OSError, bounded: BoundedFile) -> None:
+    """Raise what is behind an OSError, unless it is pydicom's own: it makes one of any error inside an item."""
+    if error.errno is not None:
+        raise error
+    if bounded.endless:
+        raise SourceError(Code.BAD_HEADER, NO_ELEMENTS) from None
+    if isinstance(error.__context__, RecursionError):
+        raise error.__context__ from None
+
+
 def _walk(file: BinaryIO, size: int, start: int, implicit: bool, little: bool, stop_group: int = 0x7FE0) -> Header:
     """Read elements from ``start`` up to the pixels, or to the end of a group."""
     from pydicom.dataset import Dataset
@@ -249,13 +259,8 @@ def _walk(file: BinaryIO, size: int, start: int, implicit: bool, little: bool, s
     except EOFError:
         bounded.cut = True
     except OSError as error:
-        if error.errno is not None:
-            raise
-        if bounded.endless:
-            raise SourceError(Code.BAD_HEADER, NO_ELEMENTS) from None
-        if isinstance(error.__context__, RecursionError):  # pydicom takes it for a missing item
-            raise error.__context__ from None
-        bounded.cut = True  # pydicom's own: no item where one must be
+        _what_pydicom_met(error, bounded)
+        bounded.cut = True  # no item where one must be
     if bounded.cut and header.cut is None:
         header.cut = "an element or a sequence has no end"
     header.dataset = Dataset(found)
