@@ -223,7 +223,8 @@ def scan(
         found = fastdcm.scan(sources, progress=progress, **options)
     for warning in found.warnings:
         _warn(warning)
-    table = found.table.filter([path not in found.left_out for path in found.table["volume"].to_pylist()])
+    wanted = [row for row, path in enumerate(found.table["volume"].to_pylist()) if path not in found.left_out]
+    table = found.table.take(wanted) if wanted else found.table.slice(0, 0)
     counts = file_counts(found.index)
     if out is not None:
         write_catalog(table, out)

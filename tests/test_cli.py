@@ -372,3 +372,10 @@ def test_a_small_conversion_imports_only_what_it_needs(converted: Path, tmp_path
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "pyarrow" in imported
     assert imported & {"pandas.core", "dask", "distributed", "duckdb", "zarr", "imagecodecs"} == set()
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"], ["--sort", "slices"]])
+def test_scan_of_no_image(tmp_path: Path, flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "note.txt").write_text("no image")
+    assert run(["scan", str(tmp_path), *flags]) == 0
+    assert "not-dicom" in capsys.readouterr().out

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastdcm.errors import Code, Outcome
-from fastdcm.model import Frames, Index, Ints, Json, Options, VolumePlan
+from fastdcm.model import Frames, Index, Ints, Json, Options, Reason, VolumePlan
 from fastdcm.run.execute import Engine
 from fastdcm.run.ledger import Claim, Ledger, count_outcomes
 from fastdcm.run.progress import Callback
@@ -91,19 +91,38 @@ def settle(state: State, converted: set[str]) -> list[Claim]:
     """Give every file its one outcome; ``converted`` are the paths of volumes that are (or would be) in the store."""
     ledger = Ledger(state.map.index.instances.num_rows)
     for entry in state.entries:
-        _claim_frames(ledger, entry)
+        _claim_frames(ledger, entry, _left_out_files(state, entry))
         for plan in entry.plans:
             _claim_volume(ledger, state, plan, plan.path in converted)
     return ledger.settle(state.map.index)
 
 
-def _claim_frames(ledger: Ledger, entry: SeriesEntry) -> None:
+def _left_out_files(state: State, entry: SeriesEntry) -> dict[int, Reason]:
+    """Return the files of a series that nobody asked for: whether they can be read is then no matter."""
+    reasons = state.map.left_out
+    found = {
+        file: reasons[plan.path]
+        for plan in entry.plans
+        if plan.path in reasons
+        for file in np.unique(plan.frames.instance).tolist()
+    }
+    if entry.plans and all(plan.path in reasons for plan in entry.plans):  # then also what no volume has: bad frames
+        rest = {int(entry.frames.instance[row]) for row in entry.bad}
+        return dict.fromkeys(rest, reasons[entry.plans[0].path]) | found
+    return found
+
+
+def _claim_frames(ledger: Ledger, entry: SeriesEntry, left_out: Mapping[int, Reason]) -> None:
     """Claim what grouping decided, and what cannot be read."""
     frames = entry.frames
     for decided in entry.grouping.decided:
         ledger.claim([int(frames.instance[decided.row])], decided.outcome, decided.code, decided.message)
     for row, note in entry.bad.items():
-        ledger.claim([int(frames.instance[row])], Outcome.FAILED, Code(note.code), _frame_text(frames, row, note))
+        file = int(frames.instance[row])
+        if file in left_out:
+            ledger.claim([file], Outcome.FILTERED, left_out[file].code, left_out[file].message)
+        else:
+            ledger.claim([file], Outcome.FAILED, Code(note.code), _frame_text(frames, row, note))
 
 
 def _frame_text(frames: Frames, row: int, note: FrameNote) -> str:

@@ -232,7 +232,7 @@ def _withhold_bad(state: State, options: Options) -> None:
         blame = {int(entry.frames.instance[row]): note for row, note in entry.bad.items()}
         for plan in entry.plans if blame else ():
             culprits = {file: blame[file] for file in np.unique(plan.frames.instance).tolist() if file in blame}
-            if culprits:
+            if culprits and plan.path not in state.map.left_out:
                 state.faults[plan.path] = culprits
 
 

@@ -6,6 +6,7 @@ holds a bounded number of them, and results come in the order in which they fini
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import threading
@@ -17,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fastdcm.errors import UsageError
+from fastdcm.errors import TargetError, UsageError
 from fastdcm.model import Resources
 
 Task = TypeVar("Task")
@@ -80,7 +81,11 @@ def _client(resources: Resources, workers: int) -> Iterator[Any]:
         threads = max(resources.threads, 1)
         with (
             dask.LocalCluster(  # memory is bounded by the tasks: spilling or killing at a guess would only do harm
-                n_workers=workers, threads_per_worker=threads, memory_limit=0, dashboard_address=None
+                n_workers=workers,
+                threads_per_worker=threads,
+                memory_limit=0,
+                dashboard_address="127.0.0.1:0",  # None would claim port 8787
+                silence_logs=logging.ERROR,  # a lost worker is replaced, a stopped one cancelled: nothing to tell
             ) as cluster,
             dask.Client(cluster) as client,
         ):
@@ -114,6 +119,11 @@ def map_tasks(
     ------
     (task, result or exception)
         An exception is that of the task, or that of Dask when the task killed its workers repeatedly.
+
+    Raises
+    ------
+    TargetError
+        The scheduler is gone.
     """
     stream = iter(tasks)
     first = list(islice(stream, 2))
@@ -208,6 +218,8 @@ def _map_client(
         while running:
             future = next(completed)
             _, task = running.pop(future.key)
+            if future.cancelled():  # nobody here cancels what it still waits for
+                raise TargetError("the Dask scheduler was lost; what is complete stays, run the same command again")
             error = future.exception()
             outcome = future.result() if error is None else _as_exception(error)
             future.release()

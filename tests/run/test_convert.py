@@ -468,6 +468,17 @@ def test_selections_leave_files_filtered_with_their_rule(source: Path) -> None:
     assert by_type.report.codes == {"filtered/image-type": len(derived.paths) + 1}
 
 
+@pytest.mark.parametrize("on_bad_frame", ["fail", "drop"])
+def test_broken_files_that_nobody_asked_for_are_filtered(source: Path, on_bad_frame: str) -> None:
+    good, broken, _ = dicomgen.cut_short(source / "cut")
+    dicomgen.make_series(source / "mr", series="mr", modality="MR")
+    assert convert(source, name="all.zarr", on_bad_frame=on_bad_frame).report.exit_code == 1
+    chosen = convert(source, where="modality == 'MR'", on_bad_frame=on_bad_frame)
+    assert chosen.report.exit_code == 0
+    assert chosen.files()[broken] == chosen.files()[good.paths[0]] == ("filtered", "where")
+    assert chosen.report.volumes["failed"] == 0
+
+
 def test_a_filter_that_matches_nothing_warns(source: Path) -> None:
     dicomgen.make_series(source)
     report = convert(source, where="modality == 'US'").report
