@@ -44,11 +44,14 @@ def check_target(dest: str | os.PathLike[str], work: str | os.PathLike[str] | No
     Raises
     ------
     UsageError
-        DEST is a file, or a folder that is neither empty nor a fastdcm store.
+        DEST is a file, or a folder that is neither empty nor a fastdcm store; or the working folder is on another file
+        system.
     """
     place = Path(os.path.abspath(dest))
     beside = Path(os.path.abspath(work)) if work is not None else place.with_name(f"{place.name}.work")
     target = Target(place, beside)
+    if _device(place) != _device(beside):
+        raise UsageError(f"{beside} is on another file system than {place}: give a --work beside the store")
     if not os.path.lexists(place):
         return target
     if not place.is_dir():
@@ -56,6 +59,11 @@ def check_target(dest: str | os.PathLike[str], work: str | os.PathLike[str] | No
     if not _is_empty(place) and not _is_store(place) and not (beside / JOURNAL).is_file():
         raise UsageError(f"{dest} is neither empty nor a fastdcm store; give another DEST")
     return target
+
+
+def _device(path: Path) -> int:
+    """Return the file system on which a path is, or will be made."""
+    return next(place for place in (path, *path.parents) if os.path.exists(place)).stat().st_dev
 
 
 def _is_empty(folder: Path) -> bool:

@@ -150,7 +150,8 @@ class SourceFile:
 
         try:
             decoder = get_decoder(self._syntax)
-            plugins = ("",) if self._syntax in NATIVE else decoder.available_plugins
+            available = decoder.available_plugins
+            plugins = ("",) if self._syntax in NATIVE else tuple(name for name in PLUGINS if name in available)
         except NotImplementedError:
             return
         for plugin in plugins:

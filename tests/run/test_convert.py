@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 import fastdcm
 from fastdcm.errors import TargetError, UsageError
 from fastdcm.model import Options, Resources
-from fastdcm.run import write
+from fastdcm.run import target, write
 from fastdcm.run.series import assign_numbers
 from tests import dicomgen
 from tests.converted import convert, part
@@ -565,6 +565,16 @@ def test_sources_and_targets_must_make_sense(source: Path, tmp_path: Path) -> No
         fastdcm.convert(source, made.paths[0])
     (tmp_path / "empty").mkdir()
     assert fastdcm.convert(source, tmp_path / "empty").exit_code == 0
+
+
+def test_a_working_folder_on_another_file_system_is_refused_at_once(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dicomgen.make_series(source)
+    monkeypatch.setattr(target, "_device", lambda path: path.name == "elsewhere")
+    with pytest.raises(UsageError, match="another file system"):
+        fastdcm.convert(source, tmp_path / "s.zarr", work=tmp_path / "elsewhere")
+    assert not (tmp_path / "s.zarr").exists()
 
 
 def test_a_store_inside_its_own_export_is_no_input(source: Path) -> None:
