@@ -24,6 +24,8 @@ LOSSY = {
     "1.2.840.10008.1.2.4.203",  # HTJ2K
 }
 NATIVE = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"}
+PLUGINS = ("pydicom", "pillow", "pyjpegls", "pylibjpeg")
+"""pydicom's decoders, in this order. GDCM is not among them: it may end the process on a source that was damaged."""
 COLOUR_STEPS, GREY_STEPS, GREY_12_BIT_JPEG_STEPS = 2, 1, 2
 """Stored steps by which two right decoders of lossy pixels may differ (behaviour.md, Equality with peers)."""
 
