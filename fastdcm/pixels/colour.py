@@ -75,9 +75,8 @@ def read_palette(header: bytes) -> tuple[Array, int]:
     SourceError
         UNSUPPORTED_PIXELS if there is none, or its parts do not fit together.
     """
-    from fastdcm.scan.reference import quiet_pydicom, read_header
+    from fastdcm.scan.reference import read_header
 
-    quiet_pydicom()
     header_set = read_header(BytesIO(header), len(header)).dataset
     tables = [_one_table(header_set, number) for number in range(len(COLOURS))]
     size = min(len(table) for table in tables)

@@ -13,6 +13,7 @@ from fastdcm.model import PixelFormat
 from fastdcm.pixels import native
 from fastdcm.pixels.codestream import Codec, Codestream, Data, read_codestream
 from fastdcm.pixels.colour import ybr_to_rgb
+from fastdcm.scan.pydicom_once import load_pydicom
 from fastdcm.scan.rules import DECODED_BYTES_FREE, DECODED_BYTES_PER_BYTE
 
 Array = npt.NDArray[Any]
@@ -276,6 +277,7 @@ arbitrary pixels, and no error, for a stream that was cut short."""
 
 def _by_pydicom(data: bytes, stream: Codestream, pixels: PixelFormat, error: Exception) -> Array:
     """Return what the first of the plugins gives that can decode the frame, else raise ``error``."""
+    load_pydicom()
     from pydicom.encaps import encapsulate
     from pydicom.pixels.decoders.base import get_decoder
 

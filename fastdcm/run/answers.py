@@ -63,9 +63,7 @@ class _Comparison(NamedTuple):
 
 def _compare(pair: _Pair) -> _Comparison:
     from fastdcm.pixels.read import find_fault, same_pixels
-    from fastdcm.scan.reference import quiet_pydicom
 
-    quiet_pydicom()
     if same_pixels(*pair.sources):
         return _Comparison(True, (None, None))
     first, second = pair.sources

@@ -241,9 +241,7 @@ def _read_singly(engine: Engine, roots: tuple[str, ...], files: Sequence[FoundFi
 
 def _read_batch(task: tuple[tuple[str, ...], list[FoundFile]]) -> Headers:
     from fastdcm.scan.header import read_headers
-    from fastdcm.scan.reference import quiet_pydicom
 
-    quiet_pydicom()  # loads it whole: a part of it that two threads load at once fails in one of them
     return read_headers(*task)
 
 

@@ -79,9 +79,6 @@ def run_unit(unit: Unit) -> UnitResult:
     TargetError
         The target cannot be written.
     """
-    from fastdcm.scan.reference import quiet_pydicom
-
-    quiet_pydicom()  # loads it whole: a part of it that two threads load at once fails in one of them
     if isinstance(unit, ShardTask):
         return write_shard(unit)
     if isinstance(unit, WrittenVolume):

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fastdcm.scan.pydicom_once import load_pydicom
+
 if TYPE_CHECKING:
     from pydicom import Dataset
 
@@ -148,6 +150,7 @@ class SourceFile:
 
     def _decoded(self, one: Slice, shape: tuple[int, ...], *, rgb: bool) -> Iterator[Array]:
         """Yield the stored values by each plugin that can decode them."""
+        load_pydicom()
         from pydicom.pixels.decoders.base import get_decoder
 
         try:
@@ -165,6 +168,7 @@ class SourceFile:
             yield stored
 
     def _arranged(self, array: Array, photometric: str, tile: int, shape: tuple[int, ...], *, rgb: bool) -> Array:
+        load_pydicom()
         from pydicom.pixels.processing import apply_color_lut
 
         dataset = self.dataset
@@ -215,13 +219,13 @@ class SourceFile:
 
 def open_source(path: str) -> SourceFile | None:
     """Read a file by pydicom; None where it is not there or is no DICOM any more."""
-    import pydicom
-
-    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     if not path:
         return None
+    load_pydicom()
+    from pydicom import dcmread
+
     try:
-        dataset = pydicom.dcmread(path, force=True)
+        dataset = dcmread(path, force=True)
     except Exception:  # noqa: BLE001 - a damaged file makes pydicom raise anything; then it cannot bear witness
         return None
     return SourceFile(dataset) if "Rows" in dataset else None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fastdcm.errors import Code, SourceError
 from fastdcm.scan import rules
 from fastdcm.scan.bounded import BoundedFile
+from fastdcm.scan.pydicom_once import load_pydicom
 from fastdcm.scan.rules import Raw
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 def raw_element(dataset: Dataset, tag: int) -> Raw | None:
     """Return an element's bytes, None where it is absent, empty or a sequence."""
+    load_pydicom()
     from pydicom.dataelem import RawDataElement
 
     if tag not in dataset:
@@ -65,6 +67,7 @@ def items(dataset: Dataset | None, tag: int, most: int | None = None) -> Sequenc
     SourceError
         BAD_HEADER where the items are damaged or too many.
     """
+    load_pydicom()
     from pydicom.dataelem import RawDataElement
 
     if dataset is None or tag not in dataset:
@@ -81,6 +84,7 @@ def items(dataset: Dataset | None, tag: int, most: int | None = None) -> Sequenc
 
 def read_items(raw: bytes, implicit: bool, little_endian: bool, most: int | None = None) -> list[Dataset]:
     """Read the items of a sequence's value, at most the first ``most``; errors as of ``items``."""
+    load_pydicom()
     from pydicom.filereader import read_sequence_item
 
     file: Any = BoundedFile(BytesIO(raw), len(raw))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import os
 import stat
-import warnings
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -21,6 +20,7 @@ from fastdcm.scan import elements, functional, rules, special
 from fastdcm.scan.bounded import NO_ELEMENTS, VALUE_BYTES_MAX, BoundedFile, inflate
 from fastdcm.scan.diffusion import read_diffusion
 from fastdcm.scan.mosaic import read_mosaic
+from fastdcm.scan.pydicom_once import load_pydicom
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -60,14 +60,6 @@ class Header:
     """Where the header ends too early."""
 
 
-def quiet_pydicom() -> None:
-    """Make pydicom take values as they are and report them to its logger alone, in all threads of the process."""
-    from pydicom import config
-
-    config.settings.reading_validation_mode = config.IGNORE
-    warnings.filterwarnings("ignore", category=UserWarning, module="pydicom")
-
-
 def read_instance(path: str, found: FoundFile) -> tuple[Row, list[Row]]:
     """Read the index rows of one file, whatever it is.
 
@@ -89,7 +81,6 @@ def read_instance(path: str, found: FoundFile) -> tuple[Row, list[Row]]:
     row.update(source=found.source, path=found.path, size=found.size, mtime_ns=found.mtime_ns)
     if found.error is not None:
         return _decided(row, (found.error.outcome, found.error.code, found.error.message)), []
-    quiet_pydicom()
     try:
         return _read(path, row)
     except SourceError as error:
@@ -231,6 +222,7 @@ def _what_pydicom_met(error: OSError, bounded: BoundedFile) -> None:
 
 def _walk(file: BinaryIO, size: int, start: int, implicit: bool, little: bool, stop_group: int = 0x7FE0) -> Header:
     """Read elements from ``start`` up to the pixels, or to the end of a group."""
+    load_pydicom()
     from pydicom.dataset import Dataset
     from pydicom.filereader import data_element_generator
 
@@ -275,7 +267,6 @@ def find_pixels(data_set: BinaryIO, size: int) -> tuple[int, int]:
     SourceError
         TRUNCATED if there is none; BAD_HEADER as in ``read_header``.
     """
-    quiet_pydicom()
     data_set.seek(0)
     implicit, little = rules.encoding_of(data_set.read(8))
     header = _walk(data_set, size, 0, implicit, little)

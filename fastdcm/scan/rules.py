@@ -1,7 +1,7 @@
 """What header values mean, in one place: used by the fast path and by the reference reader alike.
 
-Pure functions of raw element bytes and of index rows. No pydicom here, except to name a UID or to decode a character
-set that is not plain ASCII, and then imported on the spot.
+Pure functions of raw element bytes and of index rows. No pydicom here, except to name a UID or to decode a text of
+several character sets, and then imported on the spot.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 from fastdcm.errors import Code, Outcome
 from fastdcm.model import Column
+from fastdcm.scan.pydicom_once import load_pydicom
 
 Row = Mapping[str, object]
 Pair = Sequence[float | None]
@@ -127,6 +128,7 @@ _IMAGE_KEYWORDS = frozenset({"SegmentationStorage", "LabelMapSegmentationStorage
 
 def is_image_class(sop_class_uid: str | None) -> bool:
     """Whether objects of this SOP Class must have pixels (an RT Dose need not: it may hold histograms alone)."""
+    load_pydicom()
     from pydicom.uid import UID
 
     keyword = UID(sop_class_uid or "").keyword
@@ -135,6 +137,7 @@ def is_image_class(sop_class_uid: str | None) -> bool:
 
 def sop_class_name(sop_class_uid: str | None) -> str:
     """Name a SOP Class for a message: ``Enhanced SR Storage (1.2.840...)``."""
+    load_pydicom()
     from pydicom.uid import UID
 
     if not sop_class_uid:
@@ -248,6 +251,25 @@ def clean_text(raw: bytes, charsets: Sequence[str] = ()) -> str | None:
     return "\\".join(value.strip(" ") for value in text.split("\\")) or None
 
 
+PLAIN_CHARSETS: Mapping[str, str] = {
+    "ISO_IR 13": "shift_jis",
+    "ISO_IR 100": "latin_1",
+    "ISO_IR 101": "iso8859_2",
+    "ISO_IR 109": "iso8859_3",
+    "ISO_IR 110": "iso8859_4",
+    "ISO_IR 126": "iso8859_7",
+    "ISO_IR 127": "iso8859_6",
+    "ISO_IR 138": "iso8859_8",
+    "ISO_IR 144": "iso8859_5",
+    "ISO_IR 148": "iso8859_9",
+    "ISO_IR 166": "tis_620",
+    "ISO_IR 192": "utf_8",
+    "GB18030": "gb18030",
+    "GBK": "gbk",
+}
+"""Python's codec of the sets without code extensions (PS3.3 C.12.1.1.2), as in pydicom, but without loading it."""
+
+
 def _decode(raw: bytes, charsets: Sequence[str]) -> str:
     """Decode bytes that are not plain ASCII."""
     names = [name.strip(_PADDING) for name in charsets]
@@ -256,6 +278,9 @@ def _decode(raw: bytes, charsets: Sequence[str]) -> str:
             return raw.decode("utf-8")
         except UnicodeDecodeError:
             return raw.decode("latin-1")
+    if len(names) == 1 and names[0] in PLAIN_CHARSETS and b"\x1b" not in raw:
+        return raw.decode(PLAIN_CHARSETS[names[0]], "replace")
+    load_pydicom()
     from pydicom import charset
 
     known = [charset.python_encoding[name] for name in names if name in charset.python_encoding]

@@ -16,6 +16,7 @@ from fastdcm.errors import SourceError
 from fastdcm.model import Json
 from fastdcm.scan import elements, rules
 from fastdcm.scan.allow import DATE_TIMES, TECHNICAL
+from fastdcm.scan.pydicom_once import load_pydicom
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -52,10 +53,11 @@ def resolve_vr(tag: int, vr: str, signed: bool) -> str:
 
 
 def _dictionary_vr(tag: int) -> str:
-    from pydicom.datadict import dictionary_VR
-
     if tag >> 16 & 1:
         return "LO" if 0x10 <= tag & 0xFFFF <= 0xFF else "UN"
+    load_pydicom()
+    from pydicom.datadict import dictionary_VR
+
     try:
         return dictionary_VR(tag)
     except KeyError:
@@ -129,6 +131,7 @@ def _items(value: Value, context: Context) -> list[Json] | None:
 
 
 def _item(item: Dataset, context: Context) -> Json:
+    load_pydicom()
     from pydicom.dataelem import DataElement
 
     inner = context._replace(charsets=elements.charsets_of(item) or context.charsets, depth=context.depth + 1)

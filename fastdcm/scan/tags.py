@@ -19,6 +19,7 @@ from fastdcm.model import FrameSource, Json
 from fastdcm.scan import rules, tag_json
 from fastdcm.scan.allow import DATE_TIMES, PHILIPS, PHILIPS_BLOCKS, TECHNICAL
 from fastdcm.scan.bounded import BoundedFile
+from fastdcm.scan.pydicom_once import load_pydicom
 from fastdcm.scan.tag_json import Context, Value
 from fastdcm.scan.walk import walk_elements
 
@@ -192,6 +193,7 @@ def _data_set_start(header: bytes) -> int:
 
 def _little_endian(data: bytes) -> bytes:
     """Rewrite a big endian data set as explicit little endian, without what cannot be written."""
+    load_pydicom()
     from pydicom.charset import convert_encodings
     from pydicom.filebase import DicomBytesIO
     from pydicom.filereader import read_dataset
