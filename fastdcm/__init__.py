@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import fastdcm.scan  # noqa: F401 - bound before the function below takes the name: a later import leaves it alone
+from fastdcm.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from fastdcm.load.volume import Store as Store

@@ -150,18 +150,15 @@ rerun = several(overwrite, no_resume, work)
 def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
         from importlib import import_module
-        from importlib.metadata import PackageNotFoundError, version
 
-        try:
-            number = version("fastdcm")
-        except PackageNotFoundError:
-            number = "0"
+        from fastdcm.version import __version__
+
         try:
             import_module("fastdcm.scan._walk")  # and not fastdcm.scan.walk, which loads numpy
             walk = "compiled"
         except ImportError:
             walk = "plain Python"
-        click.echo(f"fastdcm {number} ({walk} header walk)")
+        click.echo(f"fastdcm {__version__} ({walk} header walk)")
         ctx.exit()
 
 

@@ -361,7 +361,8 @@ def test_version_tells_which_walk_is_used(capsys: pytest.CaptureFixture[str], co
     from fastdcm.scan.walk import COMPILED
 
     assert run(["--version"]) == 0
-    assert f"({'compiled' if COMPILED else 'plain Python'} header walk)" in capsys.readouterr().out
+    walk = "compiled" if COMPILED else "plain Python"
+    assert capsys.readouterr().out == f"fastdcm {fastdcm.__version__} ({walk} header walk)\n"
     assert json.loads((converted / "s.zarr" / "report.json").read_text())["compiled"] is COMPILED
 
 

@@ -22,6 +22,7 @@ from fastdcm.run.survey import SeriesMap
 from fastdcm.run.tables import VolumeFrames, files_table, frames_table, generation_of, is_written, write_tables
 from fastdcm.run.target import Target
 from fastdcm.store.commit import writing
+from fastdcm.version import __version__
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -277,8 +278,8 @@ def versions() -> dict[str, str]:
     import platform
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {"python": platform.python_version()}
-    for name in ("fastdcm", "numpy", "pyarrow", "pydicom", "imagecodecs", "numcodecs"):
+    found = {"python": platform.python_version(), "fastdcm": __version__}
+    for name in ("numpy", "pyarrow", "pydicom", "imagecodecs", "numcodecs"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from fastdcm.series.catalog import slice_gap
 from fastdcm.series.names import safe_uid
 from fastdcm.series.values import slice_transforms
 from fastdcm.store.ome import axis_of, numbers_of
+from fastdcm.version import __version__
 
 SLICE_NUMBERS = (
     "acquisition_number", "temporal_position", "in_stack_position", "echo_time", "b_value", "trigger_time",
@@ -201,7 +201,7 @@ def source_attributes(plan: VolumePlan, facts: VolumeFacts) -> Json:
         "n_frames": len(plan.frames),
         "digest": plan.digest,
         "pixel_hash": list(facts.hashes),
-        "converter": f"fastdcm {converter_version()}",
+        "converter": f"fastdcm {__version__}",
     }
 
 
@@ -259,14 +259,3 @@ def _uid(text: str | None) -> str | None:
 
 def _present(items: Mapping[str, Any]) -> Json:
     return {name: value for name, value in items.items() if value is not None}
-
-
-@cache
-def converter_version() -> str:
-    """Return the version of fastdcm; 0 where it is not installed."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("fastdcm")
-    except PackageNotFoundError:
-        return "0"

@@ -15,9 +15,10 @@ import numpy as np
 
 from fastdcm.model import FORMAT_VERSION, ArraySpec, Floats, Json, VolumePlan
 from fastdcm.series.values import slice_transforms
-from fastdcm.store.attributes import VolumeFacts, converter_version, fastdcm_attributes
+from fastdcm.store.attributes import VolumeFacts, fastdcm_attributes
 from fastdcm.store.ome import axis_transforms, ome_attributes
 from fastdcm.store.shard import inner_codecs
+from fastdcm.version import __version__
 
 INLINE_TAGS_BYTES = 64 * 1024
 """Larger varying tags go into the array ``dicom``, so that every reader of the attributes stays fast."""
@@ -48,7 +49,7 @@ def volume_documents(plan: VolumePlan, facts: VolumeFacts) -> dict[str, bytes]:
     documents = {"0/zarr.json": group_document(), "0/image/zarr.json": image_document(plan)}
     for axis in "zyx":
         documents |= _coordinate(axis, coordinates(plan, axis))
-    attributes: Json = {"ome": ome_attributes(plan, converter_version()), "fastdcm": fastdcm_attributes(plan, facts)}
+    attributes: Json = {"ome": ome_attributes(plan, __version__), "fastdcm": fastdcm_attributes(plan, facts)}
     if facts.slice_tags:
         tags = _json(facts.slice_tags)
         if len(tags) > INLINE_TAGS_BYTES:
@@ -83,7 +84,7 @@ def root_document(generation: str, metadata: str, **more: Any) -> bytes:
     tables = {"catalog": "catalog.parquet", "files": "files.parquet", "frames": "frames.parquet"}
     ours = {
         "version": FORMAT_VERSION,
-        "converter": f"fastdcm {converter_version()}",
+        "converter": f"fastdcm {__version__}",
         "generation": generation,
         **tables,
     }
