@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from fastdcm.errors import Code
-from fastdcm.model import Floats, Index, Reason, Volume
+from fastdcm.model import Floats, Index, Reason, Volume, VolumePlan
 from fastdcm.run.series import SeriesEntry
 
 ONE_SLICE_SERIES = 3
@@ -88,3 +89,21 @@ def _single_slice_look(entry: SeriesEntry) -> tuple[object, ...] | None:
 def _position(entry: SeriesEntry) -> Floats:
     position: Floats = entry.frames.vectors("position_x", "position_y", "position_z")[0]
     return position
+
+
+def uid_warnings(plans: Sequence[VolumePlan], left_out: Container[str]) -> Iterator[str]:
+    """Say once, with counts, what the reasons of the volumes say about the UIDs of the whole."""
+    chosen = [(plan, {reason.code for reason in plan.reasons}) for plan in plans if plan.path not in left_out]
+    single = [plan.path for plan, codes in chosen if Code.ONE_SLICE_SERIES in codes]
+    if single:
+        studies = len({path.partition("/")[0] for path in single})
+        yield (
+            f"{len(single)} single-slice series of {studies} {'study' if studies == 1 else 'studies'} look like one "
+            f"series that was taken apart; they are not merged ({Code.ONE_SLICE_SERIES})"
+        )
+    reused = sum(Code.UID_REUSED in codes for _, codes in chosen)
+    if reused:
+        yield (
+            f"{reused} {'volume holds' if reused == 1 else 'volumes hold'} images whose SOP Instance UID another "
+            f"series has too; every series is converted on its own ({Code.UID_REUSED})"
+        )

@@ -21,34 +21,50 @@ class _Pair(NamedTuple):
     sources: tuple[FrameSource, FrameSource]
 
 
+class Found(NamedTuple):
+    """What comparing pixels found about one series."""
+
+    answers: tuple[Answer, ...]
+    """All that is known, also from before."""
+    faults: dict[int, FrameNote]
+    """Rows that cannot be decoded."""
+
+
 def answer_questions(
     engine: Engine, entries: Sequence[SeriesEntry], options: Options, index: Index
 ) -> list[SeriesEntry]:
     """Compare the pixels that grouping asks about, and group again with the answers, until nothing is asked."""
-    found = list(entries)
-    while pairs := list(_pairs(found, index)):
-        answers: dict[int, set[Answer]] = defaultdict(set)
-        faults: dict[int, dict[int, FrameNote]] = defaultdict(dict)
-        for pair, result in map_tasks(_compare, pairs, engine):
-            comparison = _Comparison(False, (None, None)) if isinstance(result, Exception) else result
-            answers[pair.entry].add(Answer(*pair.question, same_pixels=comparison.same))
-            for row, fault in zip(pair.question, comparison.faults, strict=True):
-                if fault is not None:
-                    (key,) = frame_keys(found[pair.entry].frames, [row])
-                    faults[pair.entry][row] = FrameNote(*key, *map(str, fault))
-        for number, new in answers.items():
-            entry = found[number]
-            known = tuple(sorted({*entry.answers, *new}))
-            found[number] = group_series(entry.frames, options, known, {**entry.bad, **faults[number]})
-            if set(found[number].grouping.questions) & {Question(*answer[:2]) for answer in known}:
-                raise RuntimeError("grouping asks again what was answered")
-    return found
+    entries = list(entries)
+    while found := compare_pixels(engine, entries, index):
+        for number, (answers, faults) in found.items():
+            frames, bad = entries[number].frames, entries[number].bad
+            entries[number] = group_series(frames, options, answers, {**bad, **faults})
+    return entries
+
+
+def compare_pixels(engine: Engine, entries: Sequence[SeriesEntry], index: Index) -> dict[int, Found]:
+    """Answer the open questions of series; return what was found by the place of each series that asked."""
+    answers: dict[int, set[Answer]] = defaultdict(set)
+    faults: dict[int, dict[int, FrameNote]] = defaultdict(dict)
+    for pair, result in map_tasks(_compare, _pairs(entries, index), engine):
+        comparison = _Comparison(False, (None, None)) if isinstance(result, Exception) else result
+        answers[pair.entry].add(Answer(*pair.question, same_pixels=comparison.same))
+        for row, fault in zip(pair.question, comparison.faults, strict=True):
+            if fault is not None:
+                (key,) = frame_keys(entries[pair.entry].frames, [row])
+                faults[pair.entry][row] = FrameNote(*key, *map(str, fault))
+    return {
+        number: Found(tuple(sorted({*entries[number].answers, *new})), faults[number])
+        for number, new in answers.items()
+    }
 
 
 def _pairs(entries: Sequence[SeriesEntry], index: Index) -> Iterator[_Pair]:
     from fastdcm.series.plan import frame_sources
 
     for number, entry in enumerate(entries):
+        if set(entry.grouping.questions) & {Question(*answer[:2]) for answer in entry.answers}:
+            raise RuntimeError("grouping asks again what was answered")
         for question in entry.grouping.questions:
             rows = entry.frames.take(np.array([question.first, question.second]))
             first, second = frame_sources(rows, _PLAIN, index)

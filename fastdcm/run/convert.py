@@ -34,8 +34,9 @@ from fastdcm.run.records import (
     append_patients,
     load_journal,
 )
+from fastdcm.run.regroup import Context, regroup
 from fastdcm.run.report import Report
-from fastdcm.run.series import Bad, SeriesEntry, regroup, with_published
+from fastdcm.run.series import Bad, SeriesEntry, with_published
 from fastdcm.run.survey import survey_on
 from fastdcm.run.target import Publisher, check_target, hold_target
 from fastdcm.run.write import Built, Writer
@@ -188,7 +189,7 @@ def run_conversion(run: Run, engine: Engine, sources: Sequence[str]) -> Report:
         append_patients(run.target.work, *named_patients(found))
         state = State(found, list(found.series), dict(journal.volumes), dict(journal.bad))
         _withhold_bad(state, run.options)
-        engine, note = _fit(engine, state)
+        engine, note = _fit(engine, [plan for plan in state.plans() if _is_wanted(run, state, plan)])
         _write_all(run, engine, state)
         _remove_superseded(run, state)
         run.progress(Progress("tables", found.index.instances.num_rows))
@@ -209,12 +210,12 @@ def _own_folders(run: Run) -> tuple[Path, Path]:
     return run.target.dest, run.target.work
 
 
-def _fit(engine: Engine, state: State) -> tuple[Engine, str | None]:
+def _fit(engine: Engine, plans: Sequence[VolumePlan]) -> tuple[Engine, str | None]:
     """Lower the workers where the largest piece of work would not fit the memory."""
     from fastdcm.series.layout import task_regions
 
     largest = 1
-    for plan in state.plans():
+    for plan in plans:
         region = next(iter(task_regions(plan.array)), ())
         cells = [stop - start for start, stop in region]
         largest = max(largest, int(np.prod(cells, dtype=np.int64)) * np.dtype(plan.array.dtype).itemsize)
@@ -239,19 +240,26 @@ def _withhold_bad(state: State, options: Options) -> None:
 def _write_all(run: Run, engine: Engine, state: State) -> None:
     """Write what is new or changed; with ``drop`` or ``fill`` plan series with bad frames anew until all is well."""
     publisher = Publisher(run.target)
-    done: set[str] = set()
+    done: set[tuple[str, bytes]] = set()
     while True:
-        todo = [plan for plan in state.plans() if _is_wanted(run, state, plan, done)]
+        todo = [plan for plan in state.plans() if _is_wanted(run, state, plan) and _work_of(plan) not in done]
         if not todo:
             return
-        done |= {plan.digest for plan in todo}
+        done |= set(map(_work_of, todo))
         for entry, bad in _write_round(run, engine, state, todo, publisher).items():
             names = with_published(state.map.names, state.records)
-            state.entries[entry] = regroup(state.entries[entry], bad, run.options, names, state.map.index)
+            context = Context(run.options, names, state.map.index, engine)
+            state.entries[entry] = regroup(state.entries[entry], bad, context)
 
 
-def _is_wanted(run: Run, state: State, plan: VolumePlan, done: set[str]) -> bool:
-    if plan.path in state.faults or plan.path in state.map.left_out or plan.digest in done:
+def _work_of(plan: VolumePlan) -> tuple[str, bytes]:
+    """Return what tells one piece of work from another: a copy of the same size and date gives the same digest."""
+    return plan.digest, plan.frames.instance.tobytes()
+
+
+def _is_wanted(run: Run, state: State, plan: VolumePlan) -> bool:
+    """Tell whether a volume is to be written: not what is withheld, left out, or there already."""
+    if plan.path in state.faults or plan.path in state.map.left_out:
         return False
     return run.rebuild or not state.is_published(plan)
 

@@ -1,4 +1,4 @@
-"""One series on its way to volumes: grouped, numbered, planned, and grouped again when frames turn out bad.
+"""One series on its way to volumes: grouped, numbered, planned.
 
 A volume keeps its number wherever its frames go: across runs, and across what happens within one.
 """
@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from fastdcm.errors import Code
-from fastdcm.model import Answer, Frames, Grouping, Index, Options, Reason, Volume, VolumePlan
+from fastdcm.model import Answer, Frames, Grouping, Index, Options, Volume, VolumePlan
 from fastdcm.run.records import FrameNote, Journal, Record, StoredFrame
 
 FrameKey = tuple[str | None, int, int]
@@ -47,18 +46,14 @@ class Names(NamedTuple):
     """``catalog.patient_mark`` of the patient of each published study, by its folder."""
 
 
-_LOST = (Code.FRAMES_DROPPED, Code.FRAMES_FILLED)
-_NOT_BY_GROUPING = (Code.UID_REUSED, Code.ONE_SLICE_SERIES)
-
-
 def group_series(frames: Frames, options: Options, answers: tuple[Answer, ...], bad: Bad) -> SeriesEntry:
     """Group a series for the first time, with its bad frames in their places: the policy about them comes later."""
     from fastdcm.series.group import group
 
-    return SeriesEntry(frames, group(frames, options, answers, _spare(frames, bad)), answers, bad)
+    return SeriesEntry(frames, group(frames, options, answers, spare_rows(frames, bad)), answers, bad)
 
 
-def _spare(frames: Frames, bad: Bad) -> frozenset[int]:
+def spare_rows(frames: Frames, bad: Bad) -> frozenset[int]:
     """Return the bad rows that have a good copy: their file is lost, the image is not."""
     if not bad:
         return frozenset()
@@ -67,7 +62,7 @@ def _spare(frames: Frames, bad: Bad) -> frozenset[int]:
     return frozenset(row for row in bad if keys[row] in good)
 
 
-def _gap_policy(options: Options, bad: Bad) -> Options:
+def gap_policy(options: Options, bad: Bad) -> Options:
     """``fill`` treats a bad frame as a missing slice that is filled, in the series that has one."""
     return replace(options, on_gap="fill") if bad and options.on_bad_frame == "fill" else options
 
@@ -140,8 +135,8 @@ def plan_series(entry: SeriesEntry, options: Options, names: Names, index: Index
     patient, study, series = (texts[name][0] for name in ("patient_id", "study_uid", "series_uid"))
     folder = names.studies[patient, study]
     published = names.published.get(f"{folder}/{safe_uid(series)}", ())
-    numbers = assign_numbers([_keys_of(entry.frames, volume) for volume in entry.grouping.volumes], published)
-    options = _gap_policy(options, entry.bad)
+    numbers = assign_numbers([volume_keys(entry.frames, volume) for volume in entry.grouping.volumes], published)
+    options = gap_policy(options, entry.bad)
     plans = tuple(
         plan_volume(entry.frames, volume, volume_path(folder, series, n), names.patients[patient], options, index)
         for volume, n in zip(entry.grouping.volumes, numbers, strict=True)
@@ -149,7 +144,8 @@ def plan_series(entry: SeriesEntry, options: Options, names: Names, index: Index
     return replace(entry, plans=plans)
 
 
-def _keys_of(frames: Frames, volume: Volume) -> frozenset[FrameKey]:
+def volume_keys(frames: Frames, volume: Volume) -> frozenset[FrameKey]:
+    """Return what names each frame of a volume."""
     return frozenset(frame_keys(frames, volume.cells[volume.cells >= 0].tolist()))
 
 
@@ -188,82 +184,3 @@ def assign_numbers(
 def with_published(names: Names, records: Mapping[str, Record]) -> Names:
     """Return the names with the numbers that are published now."""
     return names._replace(published=_published(records))
-
-
-def regroup(entry: SeriesEntry, bad: Bad, options: Options, names: Names, index: Index) -> SeriesEntry:
-    """Group and plan a series again without frames that cannot be used; volumes keep the numbers they had.
-
-    Parameters
-    ----------
-    entry : SeriesEntry
-        As it was planned.
-    bad : mapping of int to FrameNote
-        Further rows of its frames to leave out.
-    options : Options
-        With ``on_bad_frame`` drop or fill.
-    names : Names
-        With what is published.
-    index : Index
-        That the frames are of.
-
-    Returns
-    -------
-    SeriesEntry
-        Volumes that lost frames are flagged.
-    """
-    from fastdcm.series.group import group
-
-    all_bad = {**entry.bad, **bad}
-    grouping = group(entry.frames, _gap_policy(options, all_bad), entry.answers, frozenset(all_bad))
-    volumes = tuple(_inherit(volume, entry, all_bad, options) for volume in grouping.volumes)
-    after = SeriesEntry(entry.frames, replace(grouping, volumes=volumes), entry.answers, all_bad)
-    if not entry.plans:
-        return after
-    series = entry.plans[0].path.rpartition("/")[0]
-    given = tuple({**dict(names.published.get(series, ())), **dict(_numbers_of(entry))}.items())
-    return plan_series(after, options, names._replace(published={**names.published, series: given}), index)
-
-
-def _inherit(volume: Volume, entry: SeriesEntry, bad: Bad, options: Options) -> Volume:
-    """Keep the reasons that grouping alone does not find, and flag what lost frames."""
-    rows = set(volume.cells[volume.cells >= 0].tolist())
-    kept: dict[Reason, None] = {}
-    lost = False
-    for before in entry.grouping.volumes:
-        held = set(before.cells[before.cells >= 0].tolist())
-        if rows & held:
-            kept |= dict.fromkeys(reason for reason in before.reasons if reason.code in _NOT_BY_GROUPING)
-            lost |= bool(held & bad.keys()) or any(reason.code in _LOST for reason in before.reasons)
-    if lost:
-        code = Code.FRAMES_FILLED if options.on_bad_frame == "fill" else Code.FRAMES_DROPPED
-        kept[Reason(code, f"{len(bad)} frames of the series cannot be read; they count as missing slices")] = None
-    return replace(volume, reasons=(*volume.reasons, *kept))
-
-
-def _numbers_of(entry: SeriesEntry) -> list[tuple[int, frozenset[FrameKey]]]:
-    numbers = [int(plan.path.rpartition("/")[2].partition(".")[0]) for plan in entry.plans]
-    return [(n, _keys_of(entry.frames, volume)) for n, volume in zip(numbers, entry.grouping.volumes, strict=True)]
-
-
-def leave_out_bad(
-    entries: list[SeriesEntry], options: Options, names: Names, index: Index, journal: Journal | None
-) -> list[SeriesEntry]:
-    """Leave out what the headers show to be bad, and what an earlier run found when it decoded the same frames."""
-    if options.on_bad_frame == "fail":
-        return entries
-    known = journal.bad if journal else {}
-    return [_without_bad(entry, options, names, index, known) for entry in entries]
-
-
-def _without_bad(
-    entry: SeriesEntry, options: Options, names: Names, index: Index, known: Mapping[str, Sequence[FrameNote]]
-) -> SeriesEntry:
-    if entry.bad:
-        entry = regroup(entry, {}, options, names, index)
-    while notes := {tuple(note[:3]): note for plan in entry.plans for note in known.get(plan.digest, ())}:
-        keys = frame_keys(entry.frames, range(len(entry.frames)))
-        bad = {row: notes[key] for row, key in enumerate(keys) if key in notes and row not in entry.bad}
-        if not bad:
-            break
-        entry = regroup(entry, bad, options, names, index)
-    return entry

@@ -22,14 +22,15 @@ from fastdcm.model import (
     Tolerances,
     VolumePlan,
 )
-from fastdcm.run.across import flag_one_slice_series, flag_reused, reused_uids
+from fastdcm.run.across import flag_one_slice_series, flag_reused, reused_uids, uid_warnings
 from fastdcm.run.answers import answer_questions
 from fastdcm.run.execute import Engine, map_tasks, start_engine
 from fastdcm.run.options import Source, check_options, source_list
 from fastdcm.run.progress import Callback, Progress, silent
 from fastdcm.run.records import FrameNote, Journal
+from fastdcm.run.regroup import Context, leave_out_bad
 from fastdcm.run.select import select
-from fastdcm.run.series import Bad, Names, SeriesEntry, group_series, leave_out_bad, name_series, plan_series
+from fastdcm.run.series import Bad, Names, SeriesEntry, group_series, name_series, plan_series
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
 SMALLEST_BATCH, LARGEST_BATCH = 256, 4096
 """Files of one header task; a task costs some ms whatever it holds, so they grow with what was found before."""
 BAD_BY_HEADER = (Code.TRUNCATED, Code.UNSUPPORTED_SYNTAX)
-"""Failures of the scan that leave a hole where the image belongs: it takes part in grouping, as a bad frame."""
+"""Failures of the scan that leave a hole where the image belongs: it takes part in grouping, as a bad frame.
+A file that ends before its pixel element is no image: its outcome is final."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -182,14 +184,15 @@ def survey_on(
     names = name_series(usable, journal)
     reused = reused_uids(usable)
     entries = [plan_series(flag_reused(entry, reused), options, names, index) for entry in entries]
-    entries = leave_out_bad(entries, options, names, index, journal)
+    entries = leave_out_bad(entries, Context(options, names, index, engine if ask else None), journal)
     entries = flag_one_slice_series(entries)
     plans = [plan for entry in entries for plan in entry.plans]
     table = catalog_table([catalog_row(plan) for plan in plans])
     paths = [plan.path for plan in plans]
     places = {plan.path: (plan, row) for row, plan in enumerate(plans)}
     left_out = {paths[row]: reason for row, reason in select(table, options).items()}
-    return SeriesMap(index, tuple(entries), table, left_out, names, places, tuple(_warnings(paths, left_out, options)))
+    warnings = (*_selection_warnings(paths, left_out, options), *uid_warnings(plans, left_out))
+    return SeriesMap(index, tuple(entries), table, left_out, names, places, warnings)
 
 
 def read_index(
@@ -277,11 +280,12 @@ def _with_bad_images(index: Index) -> tuple[Index, Mapping[int, FrameNote]]:
     """Return the index with the images that failed by their header as images, and what is wrong with each."""
     import pyarrow as pa
 
-    columns = {name: index.instances[name].to_pylist() for name in ("outcome", "code", "message", "sop_instance_uid")}
+    names = ("outcome", "code", "message", "sop_instance_uid", "pixel_keyword")
+    columns = {name: index.instances[name].to_pylist() for name in names}
     faults = {}
     outcomes: list[str | None] = columns["outcome"]
-    for row, (outcome, code, message, uid) in enumerate(zip(*columns.values(), strict=True)):
-        if outcome == Outcome.FAILED and code in BAD_BY_HEADER:
+    for row, (outcome, code, message, uid, pixels) in enumerate(zip(*columns.values(), strict=True)):
+        if outcome == Outcome.FAILED and code in BAD_BY_HEADER and pixels is not None:
             faults[row] = FrameNote(uid, 0, -1, code, message or "")
             outcomes[row] = None
     if not faults:
@@ -298,7 +302,7 @@ def _bad_rows(frames: Frames, faults: Mapping[int, FrameNote]) -> Bad:
     return {row: faults[file] for row, file in enumerate(frames.instance.tolist()) if file in faults}
 
 
-def _warnings(paths: Sequence[str], left_out: Mapping[str, Reason], options: Options) -> Iterator[str]:
+def _selection_warnings(paths: Sequence[str], left_out: Mapping[str, Reason], options: Options) -> Iterator[str]:
     chosen = options.where is not None or options.image_type is not None
     if chosen and paths and len(left_out) == len(paths):
         yield f"the selection leaves out all {len(paths)} volumes"

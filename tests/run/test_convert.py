@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,7 @@ def test_a_store_by_the_technical_policy_holds_no_text_and_no_path(source: Path)
     texts = b"".join(path.read_bytes() for path in store.rglob("*.json"))
     assert b"Mustermann" not in texts
     assert b"secret" not in texts
+    assert f'"converter":"fastdcm {fastdcm.__version__}"'.encode() in texts
     row = pq.read_table(store / "catalog.parquet").to_pylist()[0]
     assert [row[name] for name in ("description", "protocol", "study_date")] == [None] * 3
     full = convert(source, name="full.zarr", metadata="full").path
@@ -370,6 +372,97 @@ def test_dropped_frames_of_a_file_stand_in_its_message(source: Path) -> None:
     assert converted.report.exit_code == 0
 
 
+@pytest.mark.parametrize("on_bad_frame", ["drop", "fill"])
+def test_copies_of_a_bad_frame_are_all_decided(source: Path, on_bad_frame: str) -> None:
+    made = jpeg_series(source, n=5)
+    break_jpeg(made.paths[2])
+    copies = [source / f"copy-{k}.dcm" for k in range(3)]
+    for copy in copies:  # of one size and date: no digest tells one from another
+        shutil.copy2(made.paths[2], copy)
+    converted = convert(source, on_bad_frame=on_bad_frame)
+    outcomes = converted.files()
+    assert outcomes.pop(made.paths[2]) == ("failed", "decode")
+    assert {outcomes.pop(copy) for copy in copies} == {("failed", "decode")}
+    assert set(outcomes.values()) == {("converted", None)}
+    (volume,) = converted.store.volumes
+    assert part(volume, "geometry")["missing_slices"] == [2]
+    before = state_of(converted.path)
+    again = convert(source, on_bad_frame=on_bad_frame)
+    assert state_of(again.path) == before
+    assert again.report.volumes["unchanged"] == 1
+
+
+def test_copies_that_a_bad_frame_leaves_are_compared_with_each_other(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = jpeg_series(source, n=4)
+    copies = [source / "z-1.dcm", source / "z-2.dcm"]  # the first by name is preferred
+    for copy in copies:
+        shutil.copy(made.paths[1], copy)
+    _fail_once_converting(monkeypatch, lambda: break_jpeg(made.paths[1]))
+    converted = convert(source, on_bad_frame="drop")
+    outcomes = converted.files()
+    assert outcomes.pop(made.paths[1])[0] == "failed"
+    assert sorted(outcomes.pop(copy)[0] for copy in copies) == ["converted", "duplicate"]
+    assert set(outcomes.values()) == {("converted", None)}
+    (volume,) = converted.store.volumes
+    np.testing.assert_array_equal(volume.numpy(), made.values)
+    assert "frames-dropped" not in {reason["code"] for reason in volume.attributes["fastdcm"]["reasons"]}
+
+
+def _fail_once_converting(monkeypatch: pytest.MonkeyPatch, spoil: Callable[[], None]) -> None:
+    """Spoil a source after the questions were answered and before its frames are decoded."""
+    from fastdcm.run import convert as pipeline
+
+    fit = pipeline._fit
+
+    def spoil_first(*args: Any) -> Any:
+        spoil()
+        return fit(*args)
+
+    monkeypatch.setattr(pipeline, "_fit", spoil_first)
+
+
+def test_volumes_that_will_not_be_written_cost_no_worker(source: Path) -> None:
+    dicomgen.make_series(source / "good", series="good")
+    huge = dicomgen.make_series(source / "huge", n=1, series="huge")
+    dataset = huge.datasets[0]
+    dataset.Rows = dataset.Columns = 40000  # 3 GiB declared, some hundred bytes there
+    dicomgen.save(dataset, huge.paths[0])
+    wide = dicomgen.make_series(source / "wide", series="wide", rows=512, columns=512)
+    converted = convert(source, workers=4, memory=4 * 2**20, where="rows < 512")
+    outcomes = converted.files()
+    assert outcomes[huge.paths[0]][0] in ("failed", "filtered")
+    assert {outcomes[path][0] for path in wide.paths} == {"filtered"}
+    assert converted.report.warnings == ()
+    noted = convert(source, name="all.zarr", workers=4, memory=4 * 2**20, codec="none")
+    assert noted.files()[huge.paths[0]] == ("failed", "truncated")
+    (warning,) = noted.report.warnings
+    assert "the largest shard has 2 MiB" in warning
+
+
+def test_a_file_that_ends_before_its_pixels_takes_no_part(source: Path) -> None:
+    made = dicomgen.make_series(source, n=4)
+    other = dicomgen.make_series(source, n=1, series="other", patient="P2")
+    data = other.paths[0].read_bytes()
+    other.paths[0].write_bytes(data[: data.rindex(b"\xe0\x7f\x10\x00")])
+    plain = made.datasets[1].copy()
+    del plain.PixelData
+    plain.SOPInstanceUID = plain.file_meta.MediaStorageSOPInstanceUID = uids.UID("1.2.3")
+    dicomgen.save(plain, source / "plain.dcm")
+    twin = made.paths[2].read_bytes()  # of an image that is there: nothing is asked, and no UID is used twice
+    (source / "twin.dcm").write_bytes(twin[: twin.rindex(b"\xe0\x7f\x10\x00")])
+    converted = convert(source)
+    outcomes = converted.files()
+    cut = [outcomes.pop(path) for path in (other.paths[0], source / "plain.dcm", source / "twin.dcm")]
+    assert {outcome for outcome, _ in cut} == {"failed"}
+    assert {code for _, code in cut} <= {"truncated", "no-pixels"}
+    assert set(outcomes.values()) == {("converted", None)}
+    (volume,) = converted.store.volumes
+    assert volume.attributes["fastdcm"]["reasons"] == []
+    assert volume.path.parts[-3] == made.study_uid  # the other patient, who has no image, takes no name
+
+
 def test_a_conflict_can_be_settled_by_the_newest(source: Path) -> None:
     made = dicomgen.make_series(source, n=3)
     newer = made.datasets[1]
@@ -406,6 +499,8 @@ def test_one_uid_under_two_series_converts_both(source: Path) -> None:
     assert len(converted.store.volumes) == 2
     for volume in converted.store.volumes:
         assert "uid-reused" in {reason["code"] for reason in volume.attributes["fastdcm"]["reasons"]}
+    (warning,) = converted.report.warnings
+    assert warning.startswith("2 volumes hold images whose SOP Instance UID another series has too")
 
 
 def test_single_slice_series_that_look_like_one_are_reported_and_not_merged(source: Path) -> None:
@@ -419,6 +514,11 @@ def test_single_slice_series_that_look_like_one_are_reported_and_not_merged(sour
     flagged = ["one-slice-series" in reasons for reasons in table["reasons"].to_pylist()]
     assert table.num_rows == 5
     assert sum(flagged) == 4
+    converted = convert(source)
+    (warning,) = converted.report.warnings
+    assert warning.startswith("4 single-slice series of 1 study look like one series")
+    assert json.loads((converted.path / "report.json").read_text())["warnings"] == [warning]
+    assert convert(source, name="none.zarr", where="rows > 30").report.warnings == ()
 
 
 def test_values_that_do_not_fit_are_written_in_the_fallback_type(source: Path) -> None:
