@@ -450,8 +450,11 @@ def test_a_file_that_ends_before_its_pixels_takes_no_part(source: Path) -> None:
     del plain.PixelData
     plain.SOPInstanceUID = plain.file_meta.MediaStorageSOPInstanceUID = uids.UID("1.2.3")
     dicomgen.save(plain, source / "plain.dcm")
-    twin = made.paths[2].read_bytes()  # of an image that is there: nothing is asked, and no UID is used twice
-    (source / "twin.dcm").write_bytes(twin[: twin.rindex(b"\xe0\x7f\x10\x00")])
+    twin = made.datasets[2].copy()  # has the UID of an image of another series, which does not make it used twice
+    twin.SeriesInstanceUID = uids.UID("1.2.4")
+    dicomgen.save(twin, source / "twin.dcm")
+    data = (source / "twin.dcm").read_bytes()
+    (source / "twin.dcm").write_bytes(data[: data.rindex(b"\xe0\x7f\x10\x00") - 1])
     converted = convert(source)
     outcomes = converted.files()
     cut = [outcomes.pop(path) for path in (other.paths[0], source / "plain.dcm", source / "twin.dcm")]
