@@ -6,6 +6,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pydicom.charset
 import pytest
@@ -73,7 +74,7 @@ def output_of(code: str, *words: Path) -> str:
     [("CT", uids.ExplicitVRLittleEndian), ("MR", uids.ImplicitVRLittleEndian), ("CR", uids.ExplicitVRLittleEndian)],
 )
 def test_a_plain_series_is_converted_without_it(tmp_path: Path, modality: str, syntax: uids.UID) -> None:
-    names = {"SpecificCharacterSet": "ISO_IR 100", "PatientName": "M\u00fcller^J\u00f6rg"}
+    names: dict[str, Any] = {"SpecificCharacterSet": "ISO_IR 100", "PatientName": "M\u00fcller^J\u00f6rg"}
     dicomgen.make_series(tmp_path / "in", modality=modality, n=3, transfer_syntax=syntax, **names)
     assert output_of(CONVERT, tmp_path / "in", tmp_path / "out.zarr") == "0 False"
 
@@ -105,8 +106,9 @@ def test_every_function_that_imports_a_part_loads_the_whole_first() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.FunctionDef) or node.name == "_load":
                 continue
-            first = next((s.lineno for s in ast.walk(node) if imports_pydicom(s)), None)
-            calls = [s.lineno for s in ast.walk(node) if loads_it(s)]
+            statements = [s for s in ast.walk(node) if isinstance(s, ast.stmt)]
+            first = next((s.lineno for s in statements if imports_pydicom(s)), None)
+            calls = [s.lineno for s in statements if loads_it(s)]
             if first is not None and not any(line < first for line in calls):
                 bare.append(f"{path.name}:{first}")
     assert bare == []
