@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from fastdcm.errors import Code
-from fastdcm.model import Options, Resources, Tolerances, VolumePlan
+from fastdcm.model import Index, Options, Resources, Tolerances, VolumePlan
 from fastdcm.run.account import (
     Run,
     State,
@@ -186,6 +186,7 @@ def run_conversion(run: Run, engine: Engine, sources: Sequence[str]) -> Report:
         found = survey_on(
             engine, sources, run.options, ask=True, journal=journal, ignore=_own_folders(run), progress=run.progress
         )
+        _keep_index(run, found.index)
         append_patients(run.target.work, *named_patients(found))
         state = State(found, list(found.series), dict(journal.volumes), dict(journal.bad))
         _withhold_bad(state, run.options)
@@ -199,6 +200,15 @@ def run_conversion(run: Run, engine: Engine, sources: Sequence[str]) -> Report:
         write_account(run, engine, state, claims, report)
         keep_journal(run, state)
     return report
+
+
+def _keep_index(run: Run, index: Index) -> None:
+    """Keep the instance index as Parquet in the working folder: private, it names sources and patients."""
+    from fastdcm.scan.index import save_index
+    from fastdcm.store.commit import writing
+
+    with writing("the index"):
+        save_index(index, str(run.target.work / "index"))
 
 
 def _known(run: Run) -> Journal:

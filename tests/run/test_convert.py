@@ -21,12 +21,13 @@ from fastdcm.errors import TargetError, UsageError
 from fastdcm.model import Options, Resources
 from fastdcm.run import target, write
 from fastdcm.run.series import assign_numbers
+from fastdcm.scan.index import load_index
 from tests import dicomgen
 from tests.converted import convert, part
 from tests.dicomgen import Series
 
 ROOT = Path(__file__).resolve().parents[2]
-WORKING_FILES = ["journal.jsonl", "lock", "sources.json"]
+WORKING_FILES = ["index", "journal.jsonl", "lock", "sources.json"]
 
 
 @pytest.fixture
@@ -233,6 +234,16 @@ def test_a_published_study_stays_with_its_patient(source: Path, lost: bool) -> N
     dicomgen.make_series(source / "m2", study="one", series="m2", patient="m", ProtocolName="m2")
     last = convert(source, metadata="full")
     assert study_of(last.path, "m2") == before["m"]
+
+
+def test_the_index_is_kept_as_parquet(source: Path) -> None:
+    made = dicomgen.make_series(source)
+    (source / "notes.txt").write_text("not DICOM")
+    convert(source)
+    index = load_index(str(source.parent / "out.zarr.work" / "index"))
+    assert index.sources == (str(source),)
+    assert index.instances["path"].to_pylist() == sorted([*(path.name for path in made.paths), "notes.txt"])
+    assert index.instances["outcome"].drop_null().to_pylist() == ["not-dicom"]
 
 
 def test_verify_finds_the_sources_by_itself(source: Path) -> None:
