@@ -53,7 +53,6 @@ class State:
     written: set[str] = field(default_factory=set)
     bytes_read: int = 0
     bytes_written: int = 0
-    bytes_done: int = 0
     checks_failed: int = 0
 
     def plans(self) -> list[VolumePlan]:

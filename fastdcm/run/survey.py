@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from fastdcm.errors import Code, Outcome, UsageError
 from fastdcm.model import (
     Frames,
@@ -279,17 +281,21 @@ def _batches(files: Iterable[FoundFile], workers: int) -> Iterator[list[FoundFil
 def _with_bad_images(index: Index) -> tuple[Index, Mapping[int, FrameNote]]:
     """Return the index with the images that failed by their header as images, and what is wrong with each."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    names = ("outcome", "code", "message", "sop_instance_uid", "pixel_keyword")
-    columns = {name: index.instances[name].to_pylist() for name in names}
-    faults = {}
-    outcomes: list[str | None] = columns["outcome"]
-    for row, (outcome, code, message, uid, pixels) in enumerate(zip(*columns.values(), strict=True)):
-        if outcome == Outcome.FAILED and code in BAD_BY_HEADER and pixels is not None:
-            faults[row] = FrameNote(uid, 0, -1, code, message or "")
-            outcomes[row] = None
+    failed = np.flatnonzero(pc.equal(index.instances["outcome"], str(Outcome.FAILED)).fill_null(False).to_numpy())
+    names = ("code", "message", "sop_instance_uid", "pixel_keyword")
+    found = index.instances.select(names).take(failed).to_pylist() if len(failed) else []
+    faults = {
+        row: FrameNote(one["sop_instance_uid"], 0, -1, one["code"], one["message"] or "")
+        for row, one in zip(failed.tolist(), found, strict=True)
+        if one["code"] in BAD_BY_HEADER and one["pixel_keyword"] is not None
+    }
     if not faults:
         return index, faults
+    outcomes: list[str | None] = index.instances["outcome"].to_pylist()
+    for row in faults:
+        outcomes[row] = None
     place = index.instances.schema.get_field_index("outcome")
     kind = index.instances.schema.field("outcome").type
     column = pa.array(outcomes, pa.string()).cast(kind)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fastdcm.model import Index, Ints, Json
 from fastdcm.run.ledger import Claim
 from fastdcm.run.records import StoredFrame
+from fastdcm.store.commit import sync_path
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -139,12 +139,12 @@ def write_tables(dest: Path, tables: Mapping[str, pa.Table], report: Json, root:
         partial.write_bytes(data)
         partials.append((partial, dest / name))
     for partial, _ in partials:
-        _sync(partial)
+        sync_path(partial)
     for partial, final in partials[:-1]:
         partial.replace(final)
-    _sync(dest)
+    sync_path(dest)
     partials[-1][0].replace(partials[-1][1])
-    _sync(dest)
+    sync_path(dest)
 
 
 def is_written(dest: Path, tables: Mapping[str, pa.Table], root: bytes) -> bool:
@@ -154,11 +154,3 @@ def is_written(dest: Path, tables: Mapping[str, pa.Table], root: bytes) -> bool:
     except OSError:
         return False
     return same and all((dest / f"{name}.parquet").is_file() for name in tables) and (dest / "report.json").is_file()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

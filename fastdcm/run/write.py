@@ -94,7 +94,6 @@ class Writer:
 
     def _cut(self, plans: Iterable[VolumePlan]) -> Iterator[Unit]:
         """Put small volumes together, and take large ones apart."""
-        from fastdcm.series.layout import task_regions
         from fastdcm.series.plan import array_bytes, shard_tasks
 
         small: list[WholeVolume] = []
@@ -103,7 +102,7 @@ class Writer:
             self._plans[plan.path] = plan
             tasks = tuple(shard_tasks(plan, self._index, str(self._partial(plan.path))))
             if len(tasks) > 1:
-                self._open[plan.path] = _Open(plan, sum(1 for _ in task_regions(plan.array)))
+                self._open[plan.path] = _Open(plan, len(tasks))
                 yield from tasks
                 continue
             if small and (size + array_bytes(plan.array) > UNIT_BYTES or len(small) == UNIT_VOLUMES):

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 Row = dict[str, object]
-Point = tuple[float, float, float]
 
 _POSITION = ("position_x", "position_y", "position_z")
 _ORIENTATION = ("row_x", "row_y", "row_z", "column_x", "column_y", "column_z")

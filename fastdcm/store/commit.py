@@ -85,30 +85,6 @@ def _write(path: str, data: bytes) -> None:
             rest = rest[file.write(rest) :]
 
 
-def write_file_durably(path: str | os.PathLike[str], data: bytes) -> None:
-    """Put a file in the place of another or of none, at once and for good: written aside, synced, renamed, synced."""
-    target = os.fspath(path)
-    aside = f"{target}.{secrets.token_hex(4)}.partial"
-    with writing(os.path.basename(target)):
-        try:
-            with open(aside, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.rename(aside, target)
-        except OSError:
-            _remove(aside)
-            raise
-        sync_folder(os.path.dirname(target) or ".")
-
-
-def _remove(path: str) -> None:
-    try:
-        os.remove(path)
-    except OSError:
-        return  # it was never made, or the target is gone; the first error is the one that matters
-
-
 # ---------------------------------------------------------------------------- check
 
 
@@ -235,23 +211,19 @@ def sync(folders: Sequence[str]) -> None:
     for top in folders:
         for folder, _, files in os.walk(top):
             for name in files:
-                _fsync(os.path.join(folder, name))
-            sync_folder(folder)
-
-
-def sync_folder(folder: str) -> None:
-    """Bring the names in a folder to the disk."""
-    _fsync(folder)
+                sync_path(os.path.join(folder, name))
+            sync_path(folder)
 
 
 def _sync_names(folders: Sequence[str]) -> None:
     """Bring the names in folders, and the folders' own names, to the disk."""
     if not _syncfs(folders):
         for folder in dict.fromkeys([*folders, *(os.path.dirname(one) for one in folders)]):
-            sync_folder(folder)
+            sync_path(folder)
 
 
-def _fsync(path: str) -> None:
+def sync_path(path: str | os.PathLike[str]) -> None:
+    """Bring a file, or the names in a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

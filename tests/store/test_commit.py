@@ -14,7 +14,7 @@ from fastdcm.errors import CheckError, TargetError
 from fastdcm.model import Options
 from fastdcm.series.layout import iter_shards
 from fastdcm.store import commit
-from fastdcm.store.commit import check_complete, publish, replace, write_documents, write_file_durably, writing
+from fastdcm.store.commit import check_complete, publish, replace, write_documents, writing
 from fastdcm.store.shard import ABSENT, index_bytes, shard_key
 from tests.series.made import make_plan
 from tests.store.written import write_volume
@@ -160,21 +160,6 @@ def test_documents_end_with_the_commit_marker(tmp_path: Path, monkeypatch: pytes
     assert written[-1] == "zarr.json"
     assert sorted(written) == ["0/z/c.0", "0/zarr.json", "zarr.json"]
     assert size == 13
-
-
-def test_file_is_replaced_at_once_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "report.json"
-    write_file_durably(path, b"1")
-    write_file_durably(path, b"22")
-    assert path.read_bytes() == b"22"
-
-    def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(TargetError, match=r"report.json: No space left on device; make room"):
-        write_file_durably(path, b"333")
-    assert [(entry.name, entry.read_bytes()) for entry in tmp_path.iterdir()] == [("report.json", b"22")]
 
 
 @pytest.mark.parametrize(
