@@ -1,0 +1,147 @@
+"""What a user points at: a file, a folder, one series of a folder, one volume of a store.
+
+Written ``PATH`` or ``PATH#WHICH``. WHICH is a Series Instance UID or the end of one, with ``/n`` for the n-th volume of
+the series, or an SQL expression over the columns of ``scan``: ``export#kernel == 'LUNG' and slices > 100``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from fastdcm.errors import UsageError
+from fastdcm.look.terminal import clean, count_text, mm_text
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from fastdcm.run.series import SeriesEntry
+    from fastdcm.run.survey import SeriesMap
+
+LISTED = 20
+"""Series or volumes that a message lists before it counts the rest."""
+_UID_END = re.compile(r"([0-9.]+)(?:/(\d+))?")
+
+
+class Address(NamedTuple):
+    """A place on disk, and what of it."""
+
+    path: str
+    which: str | None
+    """A UID or the end of one, or an expression; None is all that is there."""
+
+
+def parse_address(text: str | os.PathLike[str]) -> Address:
+    """Split ``PATH#WHICH``; a ``#`` within an existing path belongs to the path.
+
+    Raises
+    ------
+    UsageError
+        There is no such file or folder.
+    """
+    whole = os.fspath(text)
+    places = [len(whole), *(match.start() for match in re.finditer("#", whole))]
+    for place in places:
+        if os.path.lexists(whole[:place]):
+            return Address(whole[:place], whole[place + 1 :].strip() or None)
+    raise UsageError(f"no such file or folder: {whole.partition('#')[0]!r}")
+
+
+def choose_series(found: SeriesMap, which: str | None) -> SeriesEntry:
+    """Return the one series of a map that is meant.
+
+    Parameters
+    ----------
+    found : SeriesMap
+        What a scan found.
+    which : str or None
+        A Series Instance UID, the end of one, or an SQL expression over the columns of ``scan``; None where there is
+        only one series.
+
+    Raises
+    ------
+    UsageError
+        None or several fit; the message lists what there is.
+    """
+    entries = list(found.series)
+    uids = [entry.frames.texts["series_uid"][0] or "" for entry in entries]
+    uid = None if which is None else _UID_END.fullmatch(which)
+    if which is None:
+        chosen = list(range(len(entries)))
+    elif uid is not None:
+        chosen = _ending(uids, uid[1])
+    else:
+        paths = {found.table["volume"][row].as_py() for row in _fitting(found.table, which)}
+        chosen = [n for n, entry in enumerate(entries) if any(plan.path in paths for plan in entry.plans)]
+    if len(chosen) == 1:
+        return entries[chosen[0]]
+    lines = [_series_line(entries[n]) for n in chosen or range(len(entries))]
+    raise UsageError(_not_one("series", "series", which, len(chosen), lines, "--series UID"))
+
+
+def choose_volume(table: pa.Table, which: str | None) -> int:
+    """Return the row of the one volume of a catalogue that is meant.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        Columns ``model.CATALOG_COLUMNS``.
+    which : str or None
+        As for ``choose_series``, and ``UID/n`` for the n-th volume of a series.
+
+    Raises
+    ------
+    UsageError
+        None or several fit; the message lists what there is.
+    """
+    uid = None if which is None else _UID_END.fullmatch(which)
+    if which is None:
+        chosen = list(range(table.num_rows))
+    elif uid is not None:
+        chosen = _ending([text or "" for text in table["series"].to_pylist()], uid[1])
+        numbers = table["index"].to_pylist()
+        chosen = [row for row in chosen if uid[2] is None or numbers[row] == int(uid[2])]
+    else:
+        chosen = _fitting(table, which)
+    if len(chosen) == 1:
+        return chosen[0]
+    shown = table.take(chosen or list(range(min(table.num_rows, LISTED))))
+    lines = [_volume_line(row) for row in shown.slice(0, LISTED).to_pylist()]
+    raise UsageError(_not_one("volume", "volumes", which, len(chosen), lines, "PATH#UID/n"))
+
+
+def _fitting(table: pa.Table, where: str) -> list[int]:
+    from fastdcm.load.query import filter_rows
+
+    return filter_rows(table, where)
+
+
+def _ending(uids: Sequence[str], end: str) -> list[int]:
+    """Return the places of a UID, or else of those that end so."""
+    return [n for n, uid in enumerate(uids) if uid == end] or [n for n, uid in enumerate(uids) if uid.endswith(end)]
+
+
+def _not_one(noun: str, plural: str, which: str | None, n: int, lines: Sequence[str], how: str) -> str:
+    there = f"{count_text(n, noun, plural)}" if n else f"no {noun}"
+    fits = f"{there} fit {which!r}" if which is not None else f"there is {there}" if n < 2 else f"there are {there}"
+    more = [f"  ... and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
+    choose = f"; choose one ({how}, or an expression such as \"kernel == 'LUNG'\"):" if lines else ""
+    return "\n".join([fits + choose, *(f"  {line}" for line in lines[:LISTED]), *more])
+
+
+def _series_line(entry: SeriesEntry) -> str:
+    texts = entry.frames.texts
+    described = (clean(texts[name][0] or "") for name in ("modality", "description"))
+    files = len(set(entry.frames.instance.tolist()))
+    words = [clean(texts["series_uid"][0] or "(no UID)"), *filter(None, described), count_text(files, "file")]
+    return "  ".join(words)
+
+
+def _volume_line(row: dict[str, object]) -> str:
+    words = [f"{row['series']}/{row['index']}"]
+    words += [clean(row[name]) for name in ("modality", "kind", "description", "kernel") if row[name]]
+    spacing_z = row["spacing_z"]
+    apart = f" of {mm_text(spacing_z)} mm" if isinstance(spacing_z, float) else ""
+    return "  ".join([*words, count_text(int(str(row["slices"] or 0)), "slice") + apart])
