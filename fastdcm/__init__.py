@@ -1,7 +1,8 @@
 """Hospital DICOM exports to chunked Zarr stores.
 
 ``scan`` reads headers and tells what is there, ``convert`` writes a store, ``open`` gives its volumes, ``verify``
-compares it with its sources. Importing this package loads nothing heavy: each function loads what it needs.
+compares it with its sources. ``header``, ``tags``, ``diff``, ``compare`` and ``explain`` look inside, ``export`` writes
+NIfTI, NRRD or MHA. Importing this package loads nothing heavy: each function loads what it needs.
 """
 
 from __future__ import annotations
@@ -13,9 +14,15 @@ import fastdcm.scan  # noqa: F401 - bound before the function below takes the na
 from fastdcm.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from fastdcm.load.export import export as export
     from fastdcm.load.volume import Store as Store
     from fastdcm.load.volume import Volume as Volume
     from fastdcm.load.volume import open as open
+    from fastdcm.look.compare import compare as compare
+    from fastdcm.look.diff import diff as diff
+    from fastdcm.look.explain import explain as explain
+    from fastdcm.look.header import header as header
+    from fastdcm.look.tags import tags as tags
     from fastdcm.model import Options as Options
     from fastdcm.model import Resources as Resources
     from fastdcm.model import Tolerances as Tolerances
@@ -26,7 +33,12 @@ if TYPE_CHECKING:
     from fastdcm.run.verify import verify as verify
 
 _HOMES = {
+    "compare": "fastdcm.look.compare",
     "convert": "fastdcm.run.convert",
+    "diff": "fastdcm.look.diff",
+    "explain": "fastdcm.look.explain",
+    "export": "fastdcm.load.export",
+    "header": "fastdcm.look.header",
     "open": "fastdcm.load.volume",
     "Options": "fastdcm.model",
     "Report": "fastdcm.run.report",
@@ -36,6 +48,7 @@ _HOMES = {
     "Tolerances": "fastdcm.model",
     "VerifyReport": "fastdcm.run.verify",
     "Volume": "fastdcm.load.volume",
+    "tags": "fastdcm.look.tags",
     "verify": "fastdcm.run.verify",
 }
 
@@ -48,9 +61,15 @@ __all__ = [
     "Tolerances",
     "VerifyReport",
     "Volume",
+    "compare",
     "convert",
+    "diff",
+    "explain",
+    "export",
+    "header",
     "open",
     "scan",
+    "tags",
     "verify",
 ]
 

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import fastdcm
-from fastdcm.cli import Bytes, Chunks, run
+from fastdcm.cli import run
+from fastdcm.cli.options import Bytes, Chunks
 from fastdcm.errors import CheckError, FastdcmError, GeometryError, TargetError, UsageError
 from tests import dicomgen
 from tests.ministore import Small, write_store

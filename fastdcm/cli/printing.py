@@ -1,0 +1,57 @@
+"""What goes to which stream: results to standard output, warnings and errors to standard error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def print_table(table: pa.Table, sort: str | None, group: str | None) -> None:
+    """Print a catalogue as ``scan`` and ``ls`` show it."""
+    from fastdcm.look.series_table import series_lines
+    from fastdcm.look.terminal import console
+
+    screen = console()
+    for line in series_lines(table, screen.width, sort=sort, group=group):
+        screen.print(line, soft_wrap=True)
+
+
+def say(lines: Iterable[Any]) -> None:
+    """Print results line by line: str, or rich texts."""
+    from fastdcm.look.terminal import console
+
+    screen = console()
+    for line in lines:
+        screen.print(line, soft_wrap=True)
+
+
+def say_lines(result: Any, lines_of: Callable[[Any, int], Iterable[Any]]) -> None:
+    """Print a result as ``lines_of(result, width)`` shows it on a terminal of this width."""
+    from fastdcm.look.terminal import console
+
+    say(lines_of(result, console().width))
+
+
+def say_json(document: Mapping[str, Any]) -> None:
+    """Print one JSON object as one line."""
+    click.echo(json.dumps(document, default=str, allow_nan=False))
+
+
+def warn(text: object) -> None:
+    """Print a warning to standard error."""
+    from fastdcm.look.terminal import clean
+
+    click.echo(f"fastdcm: warning: {clean(text)}", err=True)
+
+
+def complain(text: object) -> None:
+    """Print an error to standard error; its lines stay lines."""
+    from fastdcm.look.terminal import clean
+
+    click.echo("fastdcm: " + "\n".join(map(clean, str(text).splitlines())), err=True)
