@@ -38,6 +38,8 @@ JPEG_LS = "1.2.840.10008.1.2.4.80"
 JPEG_2000 = "1.2.840.10008.1.2.4.90"
 SOP_CLASS = {"CT": "1.2.840.10008.5.1.4.1.1.2", "MR": "1.2.840.10008.5.1.4.1.1.4", "CR": "1.2.840.10008.5.1.4.1.1.1"}
 REPORT = "1.2.840.10008.5.1.4.1.1.88.11"
+START_S = 16 * 3600 + 25 * 60
+"""When the first image was made: series follow each other by half a minute."""
 LONG = frozenset({"OB", "OW", "OF", "SQ", "UC", "UN", "UR", "UT"})
 """VRs with a 4-byte length (PS3.5 7.1.2)."""
 
@@ -140,6 +142,11 @@ class Plan(NamedTuple):
     syntax: str
     private: bool
 
+    @property
+    def window(self) -> tuple[str, str]:
+        """Centre and width."""
+        return ("-700", "1500") if self.kernel == "LUNG" else ("40", "400")
+
 
 def series_elements(plan: Plan) -> Iterator[Element]:
     """Yield the elements of a series: about 250 for a CT with private groups, 95 without."""
@@ -169,7 +176,7 @@ def series_elements(plan: Plan) -> Iterator[Element]:
         (0x00200052, "UI", make_uid("frame", plan.study)), (0x00200060, "CS", ""),
         (0x00200100, "IS", Slot("phase", 4)), (0x00201002, "IS", "65"), (0x00201040, "LO", "SN"),
         (0x00201041, "DS", Slot("location", 12)), (0x00280004, "CS", "MONOCHROME2"), (0x00280030, "DS", plan.spacing),
-        (0x00281050, "DS", "40"), (0x00281051, "DS", "400"), (0x00400244, "DA", "20240102"),
+        (0x00281050, "DS", plan.window[0]), (0x00281051, "DS", plan.window[1]), (0x00400244, "DA", "20240102"),
         (0x00400245, "TM", "162349"), (0x00400253, "SH", "PPS ID 1"), (0x00400254, "LO", "Chest"),
     ]  # fmt: skip
     if plan.modality == "CT":
@@ -328,6 +335,11 @@ AXIAL = "1\\0\\0\\0\\1\\0"
 LOCALIZER = "1\\0\\0\\0\\0\\-1"
 
 
+def clock_text(seconds: int) -> str:
+    """Return seconds since midnight as a DICOM time."""
+    return f"{seconds // 3600 % 24:02d}{seconds // 60 % 60:02d}{seconds % 60:02d}"
+
+
 def write_series(folder: Path, plan: Plan, positions: Positions, pixels: PixelsAt, phases: int = 1) -> list[Path]:
     """Write one file a position and phase; return their paths."""
     template = build_template(series_elements(plan), plan.syntax, SOP_CLASS[plan.modality])
@@ -337,7 +349,7 @@ def write_series(folder: Path, plan: Plan, positions: Positions, pixels: PixelsA
         x, y, z = positions[k % len(positions)]
         values = {
             "uid": make_uid("instance", plan.study, plan.series, k),
-            "time": f"1625{k // 5 % 60:02d}",
+            "time": clock_text(START_S + 30 * plan.number + k // 5),
             "acquired": f"162503.{k // len(positions):06d} ",
             "current": str(300 + k % 40),
             "number": str(k + 1),
