@@ -37,7 +37,7 @@ class Context(NamedTuple):
     """What the meaning of an element's bytes depends on."""
 
     policy: Policy
-    charsets: Sequence[str] = ()
+    charsets: tuple[str, ...] = ()
     signed: bool = False
     depth: int = 0
 
@@ -134,7 +134,7 @@ def _item(item: Dataset, context: Context) -> Json:
     load_pydicom()
     from pydicom.dataelem import DataElement
 
-    inner = context._replace(charsets=elements.charsets_of(item) or context.charsets, depth=context.depth + 1)
+    inner = context._replace(charsets=tuple(elements.charsets_of(item)) or context.charsets, depth=context.depth + 1)
     shown: Json = {}
     for tag in map(int, sorted(item.keys())):
         if excluded(tag) or (context.policy == "technical" and tag not in TECHNICAL and tag not in DATE_TIMES):

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from io import BytesIO
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ from fastdcm.scan.allow import DATE_TIMES, PHILIPS, PHILIPS_BLOCKS, TECHNICAL
 from fastdcm.scan.bounded import BoundedFile
 from fastdcm.scan.pydicom_once import load_pydicom
 from fastdcm.scan.tag_json import Context, Value
-from fastdcm.scan.walk import walk_elements
+from fastdcm.scan.walk import Element, walk_elements
 
 Policy = Literal["technical", "full", "none"]
 SliceTags = dict[int, Value]
@@ -29,6 +30,10 @@ SliceTags = dict[int, Value]
 
 CHARSET, SIGN = 0x00080005, 0x00280103
 _KEPT = frozenset(TECHNICAL) | {CHARSET} | frozenset(DATE_TIMES) | frozenset(PHILIPS)
+
+_REMEMBERED = 8192
+_REMEMBERED_BYTES = 64
+"""Short elements are turned into JSON once: most are the same in thousands of files of one scanner."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,17 +78,39 @@ def slice_tags(header: bytes, transfer_syntax: str, policy: Policy) -> SliceTags
     return _checked(dict(layout.tags)) if policy == "technical" else dict(layout.tags)
 
 
-class _Layout(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class _Layout:
     """Where the elements of a header are; headers of one series often share it, so they need no walk of their own."""
 
-    header: npt.NDArray[np.uint8]
+    header: bytes
     start: int
     """Of the data set; what is before it is not compared."""
-    structure: npt.NDArray[np.bool_]
-    """(bytes,) False where a value of defined length is: what may differ."""
-    offsets: npt.NDArray[np.int64]
-    """(n,) of the values in ``tags``, ascending."""
+    walked: Sequence[Element]
+    """All elements; offsets count from ``start``."""
+    kept: Sequence[Element]
     tags: SliceTags
+    """Those of ``kept``."""
+
+    @cached_property
+    def raw(self) -> npt.NDArray[np.uint8]:
+        """(bytes,) the header."""
+        return np.frombuffer(self.header, np.uint8)
+
+    @cached_property
+    def structure(self) -> npt.NDArray[np.bool_]:
+        """(bytes,) False where a value of defined length is: what may differ."""
+        structure = np.ones(len(self.header), np.bool_)
+        structure[: self.start] = False
+        for element in self.walked:
+            begin = self.start + element.offset
+            if self.header[begin - 4 : begin] != b"\xff\xff\xff\xff":
+                structure[begin : begin + element.length] = False
+        return structure
+
+    @cached_property
+    def offsets(self) -> npt.NDArray[np.int64]:
+        """(n,) of the values in ``tags``, ascending."""
+        return np.array([self.start + element.offset for element in self.kept], np.int64)
 
 
 def _walk(header: bytes, transfer_syntax: str, policy: Policy) -> _Layout | None:
@@ -97,27 +124,19 @@ def _walk(header: bytes, transfer_syntax: str, policy: Policy) -> _Layout | None
         walked = walk_elements(data, not implicit)
     except SourceError:
         return None
-    structure = np.ones(len(header), np.bool_)
-    structure[:start] = False
-    for element in walked:
-        if data[element.offset - 4 : element.offset] != b"\xff\xff\xff\xff":
-            structure[start + element.offset : start + element.offset + element.length] = False
-    kept = [e for e in walked if (_in_full(e.tag, e.vr, e.length) if policy == "full" else e.tag in _KEPT)]
-    tags = {e.tag: (e.vr, data[e.offset : e.offset + e.length]) for e in kept}
-    return _Layout(
-        np.frombuffer(header, np.uint8),
-        start,
-        structure,
-        np.array([start + e.offset for e in kept], np.int64),
-        tags if len(tags) == len(kept) else {},
-    )
+    if policy == "full":
+        kept = [e for e in walked if _in_full(e.tag, e.vr, e.length)]
+    else:
+        kept = [e for e in walked if e.tag in _KEPT]
+    tags = {tag: (vr, data[offset : offset + length]) for tag, vr, offset, length in kept}
+    return _Layout(header, start, walked, kept, tags if len(tags) == len(kept) else {})
 
 
 def _by_layout(layout: _Layout, header: bytes) -> SliceTags | None:
     """Take a header's elements from another's layout: right if only bytes of values differ; else None."""
     if not layout.tags or len(header) != len(layout.header) or _data_set_start(header) != layout.start:
         return None
-    differs = np.flatnonzero(layout.header != np.frombuffer(header, np.uint8))
+    differs = np.flatnonzero(layout.raw != np.frombuffer(header, np.uint8))
     if layout.structure[differs].any():
         return None
     tags = dict(layout.tags)
@@ -284,12 +303,12 @@ def to_json(table: TagTable) -> tuple[Json, Json]:
     context = next((c for c, there in zip(contexts, table.present, strict=True) if there), Context(_shown(table)))
     constant: Json = {}
     for tag in sorted(table.constant):
-        if made := _json(tag, table.constant[tag], context):
+        if made := _json_of(tag, table.constant[tag], context):
             constant.setdefault(*made)
     per_slice: Json = {}
     for tag in sorted(table.varying):
         made_each = [
-            _json(tag, value, context) if value is not None else None
+            _json_of(tag, value, context) if value is not None else None
             for value, context in zip(table.varying[tag], contexts, strict=True)
         ]
         if any(made_each):
@@ -307,10 +326,15 @@ def _contexts(table: TagTable) -> list[Context]:
     policy = _shown(table)
 
     def context(charset: Value | None, sign: Value | None) -> Context:
-        names = charset[1].decode("latin-1").split("\\") if charset else ()
+        names = tuple(charset[1].decode("latin-1").split("\\")) if charset else ()
         return Context(policy, names, sign is not None and sign[1][:1] == b"\1")
 
     return [context(*pair) for pair in zip(_column(table, CHARSET), _column(table, SIGN), strict=True)]
+
+
+def _json_of(tag: int, value: Value, context: Context) -> tuple[str, Json] | None:
+    """Return the key and the element, made or remembered: it is shared, and never changed."""
+    return (_json if len(value[1]) > _REMEMBERED_BYTES else _remembered_json)(tag, value, context)
 
 
 def _json(tag: int, value: Value, context: Context) -> tuple[str, Json] | None:
@@ -323,6 +347,9 @@ def _json(tag: int, value: Value, context: Context) -> tuple[str, Json] | None:
     vr = (PHILIPS.get(tag, value[0]) if value[0] in ("", "UN") else value[0], value[1])
     made = tag_json.element_json(tag, vr, context)
     return (f"{tag:08X}", made) if made else None
+
+
+_remembered_json = lru_cache(_REMEMBERED)(_json)
 
 
 def _joined(made: Sequence[tuple[str, Json] | None]) -> tuple[str, Json]:
