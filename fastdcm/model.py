@@ -7,7 +7,7 @@ and their axes are named in the order (t, c, z, y, x).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -172,6 +172,43 @@ class Index:
     ``instances``), ``frame`` (int32, 0-based), then ``FRAME_COLUMNS``. Sorted by (instance, frame)."""
 
 
+class Columns(Mapping[str, Any]):
+    """Columns of a larger table, each cut to some of its rows when it is asked for: what nobody reads costs nothing."""
+
+    __slots__ = ("_rows", "_whole")
+
+    def __init__(self, whole: Mapping[str, npt.NDArray[Any]], rows: slice | Ints) -> None:
+        self._whole, self._rows = whole, rows
+
+    def __getitem__(self, name: str) -> npt.NDArray[Any]:
+        """Return one column, (n,)."""
+        return self._whole[name][self._rows]
+
+    def __contains__(self, name: object) -> bool:
+        """Tell whether there is a column, without cutting it."""
+        return name in self._whole
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the names."""
+        return iter(self._whole)
+
+    def __len__(self) -> int:
+        """Return the number of columns."""
+        return len(self._whole)
+
+    def take(self, rows: Ints) -> Columns:
+        """Return some of these rows, in the given order."""
+        return Columns(self._whole, rows + self._rows.start if isinstance(self._rows, slice) else self._rows[rows])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel as a dict of these rows alone."""
+        return dict, (dict(self),)
+
+
+def _cut(columns: Mapping[str, npt.NDArray[Any]], rows: Ints) -> Columns:
+    return columns.take(rows) if isinstance(columns, Columns) else Columns(columns, rows)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Frames:
     """The frames of one patient + study + series, by column; a classic instance is one frame.
@@ -202,8 +239,8 @@ class Frames:
             self.instance[rows],
             self.frame[rows],
             self.tile[rows],
-            {name: values[rows] for name, values in self.numbers.items()},
-            {name: values[rows] for name, values in self.texts.items()},
+            _cut(self.numbers, rows),
+            _cut(self.texts, rows),
             self.rescaled[rows],
         )
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fastdcm.model import COLUMNS, FRAME_COLUMNS, Floats, Frames, Index, Ints, Texts
+from fastdcm.model import COLUMNS, FRAME_COLUMNS, Columns, Floats, Frames, Index, Ints, Texts
 
 BATCH_FRAMES = 1 << 16
 """Frames that are turned into numpy at a time (whole series, so it may be more)."""
@@ -197,8 +197,8 @@ def _batch(table: pa.Table, rows: Ints, series: Ints, lookup: _FrameLookup) -> I
             frames.instance[part],
             frames.frame[part],
             frames.tile[part],
-            {name: values[part] for name, values in frames.numbers.items()},
-            {name: values[part] for name, values in frames.texts.items()},
+            Columns(frames.numbers, part),
+            Columns(frames.texts, part),
             rescaled[part],
         )
 
