@@ -91,8 +91,8 @@ def partition(frames: Frames, rows: Ints, planes: Planes, tolerances: Tolerances
 
 def is_stacked(frames: Frames, rows: Ints) -> npt.NDArray[np.bool_]:
     """Tell which frames are slices by their kind: CT, MR and PT that are not screenshots."""
-    modality, sop_class = frames.texts["modality"][rows], frames.texts["sop_class_uid"][rows]
-    pairs = list(zip(modality.tolist(), sop_class.tolist(), strict=True))
+    modality, sop_class = frames.texts["modality"][rows].tolist(), frames.texts["sop_class_uid"][rows].tolist()
+    pairs = list(zip(modality, sop_class, strict=True))
     known = {
         (m, s): (m or "").strip() in STACKED and not f"{s}.".startswith(f"{SECONDARY_CAPTURE}.") for m, s in set(pairs)
     }
@@ -135,11 +135,12 @@ def _instances(frames: Frames, rows: Ints) -> list[Part]:
 
 def _by_key(frames: Frames, rows: Ints, planes: Planes, tolerances: Tolerances) -> list[Part]:
     """Split slices by everything that a volume has one of."""
-    reference, flags = _frame_of_reference(frames, rows)
-    parts = [Part(rows, "placed", flags)]
+    parts = [Part(rows, "placed", ())]
     if len(rows) > 1:
+        reference, flags = _frame_of_reference(frames, rows)
+        parts = [Part(rows, "placed", flags)]
         parts = _split(parts, reference, Code.SPLIT_FRAME_OF_REFERENCE, "Frame of Reference UID (0020,0052)")
-        for code, name, texts, columns in _KEYS:
+        for code, name, texts, columns in KEYS:
             if not all(_is_constant(frames, column) for column in columns):
                 parts = _split(parts, texts(frames), code, name)
         spacing = frames.vectors("spacing_y", "spacing_x")
@@ -200,7 +201,7 @@ def _segmentation(frames: Frames) -> list[str]:
     ]
 
 
-_KEYS: tuple[tuple[Code, str, Callable[[Frames], list[str]], tuple[str, ...]], ...] = (
+KEYS: tuple[tuple[Code, str, Callable[[Frames], list[str]], tuple[str, ...]], ...] = (
     (Code.SPLIT_MATRIX, "Rows x Columns (0028,0010 and 0028,0011)", _matrix, ("rows", "columns")),
     (Code.SPLIT_SAMPLES, "Samples per Pixel (0028,0002)", _colour, ("samples", "photometric")),
     (Code.SPLIT_NUMBER_TYPE, "the number type of the pixels", _number_type, ("pixel_keyword",)),
