@@ -246,7 +246,10 @@ class Frames:
 
     def vectors(self, *names: str) -> Floats:
         """Return number columns side by side, shape (n, len(names))."""
-        return np.stack([self.numbers[name] for name in names], axis=1)
+        found = np.empty((len(self), len(names)))
+        for place, name in enumerate(names):
+            found[:, place] = self.numbers[name]
+        return found
 
 
 # ---------------------------------------------------------------------------- options

@@ -135,11 +135,14 @@ def plan_series(entry: SeriesEntry, options: Options, names: Names, index: Index
     patient, study, series = (texts[name][0] for name in ("patient_id", "study_uid", "series_uid"))
     folder = names.studies[patient, study]
     published = names.published.get(f"{folder}/{safe_uid(series)}", ())
-    numbers = assign_numbers([volume_keys(entry.frames, volume) for volume in entry.grouping.volumes], published)
+    volumes = entry.grouping.volumes
+    numbers: Sequence[int] = range(len(volumes))
+    if published:
+        numbers = assign_numbers([volume_keys(entry.frames, volume) for volume in volumes], published)
     options = gap_policy(options, entry.bad)
     plans = tuple(
         plan_volume(entry.frames, volume, volume_path(folder, series, n), names.patients[patient], options, index)
-        for volume, n in zip(entry.grouping.volumes, numbers, strict=True)
+        for volume, n in zip(volumes, numbers, strict=True)
     )
     return replace(entry, plans=plans)
 

@@ -57,7 +57,7 @@ def catalog_row(plan: VolumePlan) -> Json:
     known_xy, known_z = geometry.spacing_kind != "none", geometry.spacing_z_source != "none"
     thickness = _common_number(numbers["thickness"])
     origin, role = image_role(_common(texts["image_type"]))
-    instances, first = np.unique(frames.instance, return_index=True)
+    first = np.unique(frames.instance, return_index=True)[1] if len(frames) > 1 else np.zeros(1, np.int64)
     return {
         "index": int(plan.path.rpartition("/")[2].partition(".")[0]),
         "patient": plan.patient,
@@ -85,12 +85,12 @@ def catalog_row(plan: VolumePlan) -> Json:
         "bits_stored": _largest_whole(numbers["bits_stored"]),
         "dtype": plan.array.dtype,
         "shape": "x".join(str(n) for n in plan.array.shape),
-        "transfer_syntax": ";".join(sorted({text for text in texts["transfer_syntax"] if text})) or None,
+        "transfer_syntax": ";".join(sorted(filter(None, set(texts["transfer_syntax"].tolist())))) or None,
         "creation_time": earliest_time(texts["creation_time"]),
         "content_time": earliest_time(texts["content_clock"]),
         "burned_in_risk": burned_in_risk(frames),
         "reasons": ";".join(dict.fromkeys(reason.code.value for reason in plan.reasons)),
-        "files": len(instances),
+        "files": len(first),
         "frames": len(frames),
         "bytes": int(numbers["size"][first].sum()),
     }
@@ -152,7 +152,7 @@ def slice_gap(plan: VolumePlan, thickness: float | None) -> float | None:
 
 def burned_in_risk(frames: Frames) -> bool:
     """Tell whether names may stand in the pixels: (0028,0301) is YES, or a capture or ultrasound does not deny it."""
-    said = {text.strip().upper() for text in frames.texts["burned_in"] if text}
+    said = {text.strip().upper() for text in set(frames.texts["burned_in"].tolist()) if text}
     if "YES" in said:
         return True
     risky = frames.texts["sop_class_uid"][0] in _RISKY_CLASSES or frames.texts["modality"][0] in _RISKY_MODALITIES
@@ -165,23 +165,31 @@ def earliest_time(column: Texts) -> str | None:
     >>> earliest_time(np.array(["134501.250000", None, "noon", "1346"], object))
     '134501.250000'
     """
-    return min((text for text in set(column) if text and _TIME.fullmatch(text)), default=None)
+    return min((text for text in set(column.tolist()) if text and _TIME.fullmatch(text)), default=None)
 
 
 def _common(column: Texts) -> str | None:
     """Return the text of most frames, of equally many the first by name."""
-    counts = Counter(text for text in column if text)
+    counts = Counter(column.tolist())
+    if len(counts) == 1:
+        return column[0] or None
+    counts.pop(None, None)
+    counts.pop("", None)
     return min(counts, key=lambda text: (-counts[text], text), default=None)
 
 
 def _common_number(column: Floats) -> float | None:
     """Return the number of most frames, of equally many the smallest."""
+    first = float(column[0])
+    if len(column) == 1 or (column == first).all():
+        return first if first == first else None
     counts = Counter(column[~np.isnan(column)].tolist())
     return min(counts, key=lambda number: (-counts[number], number), default=None)
 
 
 def _largest_whole(column: Floats) -> int | None:
-    return None if np.all(np.isnan(column)) else int(np.nanmax(column))
+    largest = float(np.fmax.reduce(column))
+    return int(largest) if largest == largest else None
 
 
 # ---------------------------------------------------------------------------- patients and studies

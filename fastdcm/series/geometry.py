@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -56,6 +57,20 @@ def slice_axes(orientation: Floats, tolerance: float) -> tuple[Floats, npt.NDArr
     good : ndarray
         (n,) False where a vector is absent, zero, or the two are not orthogonal.
     """
+    if not len(orientation) or not (orientation == orientation[0]).all():
+        return _axes_of(orientation, tolerance)
+    axes, good = _axes_once(
+        orientation[0].tobytes(), tolerance
+    )  # slices mostly share one orientation, and so do series
+    return np.broadcast_to(axes, (len(orientation), 3, 3)), np.broadcast_to(good, (len(orientation),))
+
+
+@lru_cache(maxsize=1024)
+def _axes_once(orientation: bytes, tolerance: float) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    return _axes_of(np.frombuffer(orientation).reshape(1, 6), tolerance)
+
+
+def _axes_of(orientation: Floats, tolerance: float) -> tuple[Floats, npt.NDArray[np.bool_]]:
     row, column = orientation[:, :3], orientation[:, 3:]
     lengths = np.stack([np.linalg.norm(row, axis=1), np.linalg.norm(column, axis=1)], axis=1)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
@@ -152,8 +167,8 @@ def _lines(stack: Floats, normal: Floats) -> list[Floats]:
         return [np.zeros(3)]
     advance = (steps @ normal)[:, None]
     slopes = (steps - advance * normal) / advance
-    medians = [np.quantile(slopes, 0.5, axis=0, method=method) for method in ("lower", "higher")]
-    return [np.zeros(3), *medians]
+    ordered = np.sort(slopes, axis=0)
+    return [np.zeros(3), ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]]
 
 
 def _beside(sideways: Floats, limit_mm: float) -> Ints:

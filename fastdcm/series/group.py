@@ -54,7 +54,8 @@ def group(
         for part in partition(frames, copies.kept, planes, options.tolerances)
         for draft in _drafts(frames, part, planes, options)
     ]
-    drafts.sort(key=lambda draft: _number_key(frames, draft.cells))
+    if len(drafts) > 1:
+        drafts.sort(key=lambda draft: _number_key(frames, draft.cells))
     decided = list(copies.decided)
     published = []
     for draft in drafts:

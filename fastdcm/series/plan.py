@@ -11,7 +11,8 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -43,6 +44,9 @@ from fastdcm.series.values import (
     used_rows,
     value_rule,
 )
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 VOLUME_DOCUMENTS = 9
 """Files of a volume besides its shards: three groups and arrays' zarr.json, and two for each of z, y and x."""
@@ -120,9 +124,10 @@ def in_fallback(plan: VolumePlan, options: Options) -> VolumePlan:
 
 def narrow(frames: Frames, volume: Volume) -> tuple[Frames, Volume]:
     """Return only the frames that the volume uses, and the volume with its cells pointing into them."""
-    rows, positions = np.unique(used_rows(volume), return_inverse=True)
-    if len(rows) == len(frames):
+    used = used_rows(volume)
+    if len(used) == len(frames) and (len(used) == 1 or (np.bincount(used) == 1).all()):
         return frames, volume
+    rows, positions = np.unique(used, return_inverse=True)
     cells = volume.cells.copy()
     cells[volume.cells >= 0] = positions
     return frames.take(rows), replace(volume, cells=cells)
@@ -141,10 +146,18 @@ def _free_c(volume: Volume) -> Volume:
 
 def _array_spec(frames: Frames, volume: Volume, rule: ValueRule, options: Options) -> ArraySpec:
     """Return shape, type, chunks and shards of the image."""
-    n_t, n_c, n_z = volume.cells.shape
-    names = {axis.name for axis in volume.axes} | ({"c"} if rule.channels > 1 else set())
-    size = {"t": n_t, "c": n_c * rule.channels, "z": n_z}
-    size |= {"y": int(frames.numbers["rows"][0]), "x": int(frames.numbers["columns"][0])}
+    matrix = int(frames.numbers["rows"][0]), int(frames.numbers["columns"][0])
+    return _spec_of(volume.cells.shape, "".join(axis.name for axis in volume.axes), matrix, rule, options)
+
+
+@lru_cache(maxsize=1024)
+def _spec_of(
+    cells: tuple[int, int, int], repeats: str, matrix: tuple[int, int], rule: ValueRule, options: Options
+) -> ArraySpec:
+    """Return the array of (t, c, z) cells, of which ``repeats`` are axes, with ``matrix`` rows and columns."""
+    n_t, n_c, n_z = cells
+    names = {*repeats, *("c" if rule.channels > 1 else "")}
+    size = {"t": n_t, "c": n_c * rule.channels, "z": n_z, "y": matrix[0], "x": matrix[1]}
     axes = "".join(axis for axis in "tc" if axis in names or size[axis] > 1) + "zyx"
     shape = tuple(size[axis] for axis in axes)
     itemsize = np.dtype(rule.dtype).itemsize
@@ -162,8 +175,8 @@ def _scan_reasons(frames: Frames) -> list[Reason]:
         "RF linearises the detector, or it cannot be read",
     }
     found = []
-    noted = [set(re.split(r"[^a-z-]+", text)) if text else set() for text in frames.texts["repaired"]]
-    for code, message in messages.items():
+    noted = [set(re.split(r"[^a-z-]+", text)) for text in frames.texts["repaired"].tolist() if text]
+    for code, message in messages.items() if noted else ():
         count = sum(code.value in notes for notes in noted)
         if count:
             found.append(Reason(code, message.format(count, len(frames))))
@@ -176,17 +189,29 @@ def _scan_reasons(frames: Frames) -> list[Reason]:
 
 def _digest(frames: Frames, volume: Volume, rule: ValueRule, options: Options, index: Index) -> str:
     """Return a SHA-256 of the sources in their places, without their paths, and of what is done with them."""
-    sizes, times = _columns(index, ("size", "mtime_ns"), frames.instance).values()
-    uids = frames.texts["sop_instance_uid"]
-    lines = [
-        f"{uid} {frame} {tile} {size} {time}"
-        for uid, frame, tile, size, time in zip(uids, frames.frame, frames.tile, sizes, times, strict=True)
-    ]
-    # Which series are converted is no matter of this volume's bytes.
-    made_by = replace(options, where=None, image_type=None, localizers=True, derived=True)
-    digest = hashlib.sha256(repr((FORMAT_VERSION, made_by, rule, volume.axes, volume.cells.shape)).encode())
-    digest.update("\n".join(lines[row] if row >= 0 else "-" for row in volume.cells.ravel()).encode("utf-8", "replace"))
+    sizes, times = (_whole_numbers(index.instances.column(name), frames.instance) for name in ("size", "mtime_ns"))
+    columns = (frames.texts["sop_instance_uid"].tolist(), frames.frame.tolist(), frames.tile.tolist(), sizes, times)
+    lines = [f"{uid} {frame} {tile} {size} {time}" for uid, frame, tile, size, time in zip(*columns, strict=True)]
+    lines.append("-")  # of the cells without a frame, -1
+    digest = hashlib.sha256(f"({_made_by(rule, options)}, {volume.axes!r}, {volume.cells.shape!r})".encode())
+    digest.update("\n".join([lines[row] for row in volume.cells.ravel().tolist()]).encode("utf-8", "replace"))
     return digest.hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _made_by(rule: ValueRule, options: Options) -> str:
+    """Return what besides its images decides a volume's bytes; which series are converted is no matter of them."""
+    made_by = replace(options, where=None, image_type=None, localizers=True, derived=True)
+    return f"{FORMAT_VERSION!r}, {made_by!r}, {rule!r}"
+
+
+def _whole_numbers(column: pa.ChunkedArray, rows: Ints) -> list[int | None]:
+    """Return an int column as Python integers; they are exact, which float64 would not be."""
+    if column.num_chunks == 1 and not column.null_count:
+        found: list[int | None] = column.chunk(0).to_numpy()[rows].tolist()
+        return found
+    taken: list[int | None] = column.take(rows).to_pylist()
+    return taken
 
 
 def _columns(index: Index, names: Sequence[str], rows: Ints) -> dict[str, list[Any]]:

@@ -8,7 +8,8 @@ VOI and presentation LUTs are never applied.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -98,7 +99,8 @@ def slice_transforms(frames: Frames, values: str) -> Transform:
 
 def has_modality_lut(frames: Frames) -> npt.NDArray[np.bool_]:
     """Return (n,) True where a frame has a Modality LUT Sequence with entries."""
-    return np.array([lut is not None and len(lut) > 4 for lut in frames.texts["modality_lut"]], dtype=np.bool_)
+    luts = frames.texts["modality_lut"].tolist()
+    return np.array([lut is not None and len(lut) > 4 for lut in luts], dtype=np.bool_)
 
 
 def lut_entries(lut: bytes) -> tuple[int, npt.NDArray[np.uint16]]:
@@ -172,9 +174,60 @@ def value_rule(frames: Frames, volume: Volume, options: Options) -> tuple[ValueR
     """
     rows = used_rows(volume)
     used = frames if len(rows) == len(frames) else frames.take(rows)
-    transform = slice_transforms(used, options.values)
+    header = _common_header(used)
+    if header is None:
+        return _decide(used, options.values, invert_monochrome1=options.invert_monochrome1)
+    return _decide_once(header, options.values, options.invert_monochrome1)
+
+
+_NUMBERS = (
+    "slope", "intercept", "samples", "palette_bits", "bits_allocated", "bits_stored", "pixel_representation", "padding",
+    "padding_limit",
+)  # fmt: skip
+_TEXTS = ("photometric", "sop_class_uid", "pixel_keyword", "transfer_syntax", "lossy", "modality", "modality_lut")
+"""All columns that the rule of a volume is made from."""
+
+
+def _common_header(frames: Frames) -> tuple[Any, ...] | None:
+    """Return what the rule is made from where all frames agree in it, as they mostly do; else None."""
+    if frames.texts["modality_lut"][0] is not None or not frames.rescaled.all():
+        return None
+    found: list[Any] = []
+    for name in _NUMBERS:
+        column = frames.numbers[name]
+        first = float(column[0])
+        known = first == first
+        if len(column) > 1 and not (column == first if known else np.isnan(column)).all():
+            return None
+        found.append(first if known else None)
+    for name in _TEXTS:
+        texts = frames.texts[name].tolist()
+        if texts.count(texts[0]) != len(texts):
+            return None
+        found.append(texts[0])
+    return tuple(found)
+
+
+@lru_cache(maxsize=1024)
+def _decide_once(
+    header: tuple[Any, ...], values: Literal["modality", "stored"], invert_monochrome1: bool
+) -> tuple[ValueRule, tuple[Reason, ...]]:
+    """Decide for frames that agree in their header: one of them tells all."""
+    none = np.zeros(1, dtype=np.int64)
+    told = dict(zip((*_NUMBERS, *_TEXTS), header, strict=True))
+    numbers = {name: np.array([np.nan if told[name] is None else told[name]]) for name in _NUMBERS}
+    texts = {name: np.array([told[name]], dtype=object) for name in _TEXTS}
+    one = Frames(none, none, none - 1, numbers, texts, np.ones(1, dtype=np.bool_))
+    return _decide(one, values, invert_monochrome1=invert_monochrome1)
+
+
+def _decide(
+    used: Frames, values: Literal["modality", "stored"], *, invert_monochrome1: bool
+) -> tuple[ValueRule, tuple[Reason, ...]]:
+    """Decide for the frames of one volume."""
+    transform = slice_transforms(used, values)
     photometric = used.texts["photometric"][0]
-    invert = options.invert_monochrome1 and photometric == "MONOCHROME1"
+    invert = invert_monochrome1 and photometric == "MONOCHROME1"
     limits = declared_range(used, transform)
     dtype, fallback = _types(used, transform, limits, invert=invert)
     padding, padding_value = _padding(used, transform)
@@ -182,7 +235,7 @@ def value_rule(frames: Frames, volume: Volume, options: Options) -> tuple[ValueR
         padding_value = limits.high - padding_value
     channels = channel_count(used)
     rule = ValueRule(
-        values=options.values,
+        values=values,
         dtype=dtype,
         dtype_fallback=fallback,
         channels=channels,

@@ -281,3 +281,15 @@ def test_sparse_positions_find_their_base_grid() -> None:
     assert declared is not None
     assert declared.tolist() == [0, 2, 8]
     assert base_grid(np.array([0, 1.0, 2.37, 1e9]), nothing, T) is None
+
+
+def test_one_shared_orientation_gives_the_axes_that_each_row_would_get() -> None:
+    turned = np.array([[0.6, 0.8, 0.0, -0.8, 0.6, 1e-4], [1.0, 0.0, 0.0, 0.0, 0.9999, 0.01]])
+    bad = np.array([[1.0, 0.0, 0.0, 1.0, 0.0, 0.0], [np.nan] * 6, [0.0] * 6])
+    rows = np.concatenate([turned, bad])
+    each, good = slice_axes(rows, 1e-3)
+    assert good.tolist() == [True, True, False, False, False]
+    for row, axes, fine in zip(rows, each, good, strict=True):
+        same, same_good = slice_axes(np.tile(row, (4, 1)), 1e-3)
+        np.testing.assert_array_equal(same, np.tile(axes, (4, 1, 1)))
+        assert (same_good == fine).all()

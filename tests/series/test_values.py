@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fastdcm.errors import Code
 from fastdcm.model import Options, ValueRule
+from fastdcm.series import values as values_module
 from fastdcm.series.values import (
     INTEGER_TYPES,
     Range,
@@ -211,3 +212,30 @@ def test_declared_range_is_what_the_corner_values_become(bits: int, signed: bool
     found = declared_range(frames, slice_transforms(frames, "modality"))
     assert found is not None
     assert [found.low, found.high] == ends
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("values", ["modality", "stored"])
+@pytest.mark.parametrize("invert", [False, True])
+@pytest.mark.parametrize(
+    "header",
+    [
+        {},
+        {"photometric": "MONOCHROME1", "padding": 63},
+        {"pixel_representation": 1, "padding": -2000, "bits_stored": 16},
+        {"slope": 0.5, "intercept": None},
+        {"slope": float("nan")},
+        {"photometric": "PALETTE COLOR", "palette_bits": 16},
+        {"photometric": "RGB", "samples": 3, "bits_allocated": 8, "transfer_syntax": "1.2.840.10008.1.2.4.50"},
+        {"pixel_keyword": "FloatPixelData", "modality": None},
+    ],
+)
+def test_frames_that_agree_in_their_header_get_the_rule_that_any_frames_get(
+    header: dict[str, Any], count: int, values: Any, invert: bool
+) -> None:
+    _, frames = make_series(count, **header)
+    volume = make_volume(np.arange(count))
+    options = Options(values=values, invert_monochrome1=invert)
+    expected = values_module._decide(frames, values, invert_monochrome1=invert)
+    assert repr(value_rule(frames, volume, options)) == repr(expected)  # NaN is not equal to itself
+    assert repr(value_rule(frames, volume, options)) == repr(expected)  # once decided, decided
