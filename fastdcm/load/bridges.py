@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from fastdcm.load.volume import Volume
 
 SECONDS = {"ms": 1e-3, "millisecond": 1e-3, "s": 1.0, "second": 1.0}
+RGB24 = [("R", "u1"), ("G", "u1"), ("B", "u1")]
+"""8-bit colour as NIfTI stores it."""
 SCANNER, ALIGNED = 1, 2  # NIfTI xform codes: exact geometry, and the nominal one of an uneven stack
 
 
@@ -67,21 +69,18 @@ def to_sitk(volume: Volume, *, t: int | None = None, c: int | None = None, nomin
     MissingPackageError
         SimpleITK is not installed.
     """
-    simpleitk = _optional("SimpleITK")
+    simpleitk = optional_package("SimpleITK")
     affine = volume.affine("LPS", nominal=nominal)
+    check_itk_axes(volume, choose_axes(volume, t, c)[0])
     voxels = _choose(volume, t, c)
     extra = voxels.values.ndim - 3 - voxels.colour
-    if extra > 1:
-        raise UsageError(
-            f"the volume has the axes {volume.axes}: choose one with t= or c=, an ITK image has four at most"
-        )
     image = simpleitk.GetImageFromArray(_colour_last(voxels), isVector=voxels.colour)
     direction = np.eye(3 + extra)
     direction[:3, :3] = affine[:3, :3] / np.array(volume.spacing)
-    step = (_time_step_s(volume) or 1.0,) if voxels.axes[0] == "t" else (1.0,)
+    step = (time_step_s(volume) or 1.0,) if voxels.axes[0] == "t" else (1.0,)
     image.SetSpacing(volume.spacing + step[:extra])
     image.SetOrigin(tuple(affine[:3, 3].tolist()) + (0.0,) * extra)
-    if not _is_nominal(volume):
+    if not is_nominal(volume):
         direction[:3, :3] = volume.direction  # the stored numbers, without the rounding of a division
     image.SetDirection([float(value) for value in direction.ravel()])
     return cast("sitk.Image", image)
@@ -117,18 +116,43 @@ def to_nibabel(
     MissingPackageError
         nibabel is not installed.
     """
-    nib = _optional("nibabel")
+    nib = optional_package("nibabel")
     affine = volume.affine("RAS", nominal=nominal)
     voxels = _choose(volume, t, c)
     values = _nifti_order(voxels)
     image = nib.Nifti1Image(values, affine)
-    code = ALIGNED if _is_nominal(volume) else SCANNER
-    image.set_sform(affine, code)
-    image.set_qform(affine if _orthogonal(affine) else None, code if _orthogonal(affine) else 0)
-    zooms = (*volume.spacing, _time_step_s(volume) if voxels.axes[0] == "t" else 0.0, 1.0)
-    image.header.set_zooms(zooms[: values.ndim])
-    image.header.set_xyzt_units("mm", "sec")
+    step_s = time_step_s(volume) if voxels.axes[0] == "t" else 0.0
+    place_nifti(image.header, affine, step_s=step_s, nominal=is_nominal(volume))
+    if voxels.colour and values.ndim == 5:
+        image.header.set_intent("vector")
     return cast("nibabel.Nifti1Image", image)
+
+
+def place_nifti(
+    header: nibabel.Nifti1Header, affine: npt.NDArray[np.float64], *, step_s: float = 0.0, nominal: bool = False
+) -> None:
+    """Say in a NIfTI-1 header where its voxels are: sform, qform, zooms and units.
+
+    The sform is always set. The qform holds a rotation and no shear, so it is set where the axes are orthogonal and
+    has code 0 elsewhere.
+
+    Parameters
+    ----------
+    header : nibabel.Nifti1Header
+        Its shape must be set; it is changed.
+    affine : ndarray
+        (4, 4), voxel-centre index (x, y, z) to mm RAS.
+    step_s : float
+        Zoom of the fourth axis, s; 0 where it is unknown, uneven or no time.
+    nominal : bool
+        The codes are those of aligned coordinates instead of the scanner's.
+    """
+    code, orthogonal = ALIGNED if nominal else SCANNER, _orthogonal(affine)
+    header.set_sform(affine, code)
+    header.set_qform(affine if orthogonal else None, code if orthogonal else 0)
+    zooms = (*np.linalg.norm(affine[:3, :3], axis=0).tolist(), step_s, 1.0)
+    header.set_zooms(zooms[: len(header.get_data_shape())])
+    header.set_xyzt_units("mm", "sec")
 
 
 def to_xarray(volume: Volume) -> xr.DataArray:
@@ -151,7 +175,7 @@ def to_xarray(volume: Volume) -> xr.DataArray:
     MissingPackageError
         xarray is not installed.
     """
-    xarray = _optional("xarray")
+    xarray = optional_package("xarray")
     import zarr
 
     folder = volume.path / "0"
@@ -177,7 +201,8 @@ def to_xarray(volume: Volume) -> xr.DataArray:
     return cast("xr.DataArray", labelled)
 
 
-def _is_nominal(volume: Volume) -> bool:
+def is_nominal(volume: Volume) -> bool:
+    """Tell whether a volume has no exact affine."""
     try:
         volume.affine()
     except GeometryError:
@@ -185,10 +210,19 @@ def _is_nominal(volume: Volume) -> bool:
     return False
 
 
-def _choose(volume: Volume, t: int | None, c: int | None) -> _Voxels:
-    colour = volume.colour
-    if colour and c is not None:
+def choose_axes(volume: Volume, t: int | None, c: int | None) -> tuple[str, tuple[int | slice, ...]]:
+    """Return the axes that are left when t or c are chosen by number, and the index of each axis of the array.
+
+    Raises
+    ------
+    UsageError
+        There is no such axis or index, or c is colour.
+    """
+    if volume.colour and c is not None:
         raise UsageError("c is red, green and blue here: a colour image is taken whole")
+    for axis, chosen in (("t", t), ("c", c)):
+        if chosen is not None and axis not in volume.axes:
+            raise UsageError(f"the volume has no axis {axis} (its axes are {volume.axes})")
     index: list[int | slice] = []
     axes = ""
     for axis, length in zip(volume.axes, volume.shape, strict=True):
@@ -200,10 +234,20 @@ def _choose(volume: Volume, t: int | None, c: int | None) -> _Voxels:
             index.append(chosen % length)
         else:
             raise UsageError(f"{axis}={chosen} is not within 0..{length - 1}")
-    for axis, chosen in (("t", t), ("c", c)):
-        if chosen is not None and axis not in volume.axes:
-            raise UsageError(f"the volume has no axis {axis} (its axes are {volume.axes})")
-    return _Voxels(np.asarray(volume.array[tuple(index)]), axes, colour)
+    return axes, tuple(index)
+
+
+def check_itk_axes(volume: Volume, axes: str) -> None:
+    """Raise UsageError where more than four dimensions are left, colour not counted."""
+    if len(axes) - volume.colour > 4:
+        raise UsageError(
+            f"the volume has the axes {volume.axes}: choose one with t= or c=, an ITK image has four at most"
+        )
+
+
+def _choose(volume: Volume, t: int | None, c: int | None) -> _Voxels:
+    axes, index = choose_axes(volume, t, c)
+    return _Voxels(np.asarray(volume.array[index]), axes, volume.colour)
 
 
 def _colour_last(voxels: _Voxels) -> npt.NDArray[Any]:
@@ -215,8 +259,7 @@ def _colour_last(voxels: _Voxels) -> npt.NDArray[Any]:
 def _nifti_order(voxels: _Voxels) -> npt.NDArray[Any]:
     """Return (x, y, z[, t][, c]); 8-bit colour packed into one element."""
     if voxels.colour and voxels.values.dtype == np.uint8:
-        rgb = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
-        packed = np.ascontiguousarray(_colour_last(voxels)).view(rgb)[..., 0]
+        packed = np.ascontiguousarray(_colour_last(voxels)).view(np.dtype(RGB24))[..., 0]
         return packed.transpose()
     values, axes = voxels.values, voxels.axes
     if voxels.colour and "t" not in axes:  # the fifth axis is NIfTI's place for vectors
@@ -237,7 +280,7 @@ def _one_value_a_step(dim: dict[str, Any], length: int) -> bool:
     )
 
 
-def _time_step_s(volume: Volume) -> float:
+def time_step_s(volume: Volume) -> float:
     """Return the even step of t in seconds, 0.0 if it is unknown or uneven."""
     dim = volume.dims.get("t") or {}
     scale = SECONDS.get(str(dim.get("unit")))
@@ -251,8 +294,10 @@ def _time_step_s(volume: Volume) -> float:
     return float(steps.mean() * scale) if even else 0.0
 
 
-def _optional(name: str) -> Any:
+def optional_package(name: str, extra: str = "peers") -> Any:
+    """Import a package that an extra of fastdcm brings; MissingPackageError names both where it is absent."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise MissingPackageError(f"this needs {name}, which is not installed: pip install fastdcm[peers]") from error
+        how = f"pip install fastdcm[{extra}]"
+        raise MissingPackageError(f"this needs {name}, which is not installed: {how}") from error
