@@ -83,10 +83,14 @@ def run_unit(unit: Unit) -> UnitResult:
         return write_shard(unit)
     if isinstance(unit, WrittenVolume):
         return (finish_volume(unit),)
-    return tuple(
-        finish_volume(WrittenVolume(whole.plan, whole.partial, tuple(write_shard(task) for task in whole.tasks)))
-        for whole in unit
-    )
+    return tuple(_write_whole(whole) for whole in unit)
+
+
+def _write_whole(whole: WholeVolume) -> VolumeResult:
+    from fastdcm.store.commit import make_folders
+
+    make_folders(whole.partial, whole.plan.array)
+    return finish_volume(WrittenVolume(whole.plan, whole.partial, tuple(write_shard(task) for task in whole.tasks)))
 
 
 def write_shard(task: ShardTask) -> ShardResult:

@@ -15,7 +15,7 @@ import numpy as np
 from fastdcm.model import COLUMN, FORMAT_VERSION, Floats, Json, Texts, VolumePlan
 from fastdcm.series.catalog import slice_gap
 from fastdcm.series.names import safe_uid
-from fastdcm.series.values import slice_transforms
+from fastdcm.series.values import Transform
 from fastdcm.store.ome import axis_of, numbers_of
 from fastdcm.version import __version__
 
@@ -42,14 +42,24 @@ class VolumeFacts:
     """(cell, code, message) of what was repaired or is odd, but right."""
 
 
-def fastdcm_attributes(plan: VolumePlan, facts: VolumeFacts) -> Json:
-    """Return the ``fastdcm`` attributes of a volume but ``dicom_per_slice``."""
+def fastdcm_attributes(plan: VolumePlan, facts: VolumeFacts, modality: Transform) -> Json:
+    """Return the ``fastdcm`` attributes of a volume but ``dicom_per_slice``.
+
+    Parameters
+    ----------
+    plan : VolumePlan
+        The volume.
+    facts : VolumeFacts
+        What its tasks found.
+    modality : Transform
+        How the stored values of the plan's frames become modality values, from ``slice_transforms``.
+    """
     attributes: Json = {
         "version": FORMAT_VERSION,
         "geometry": geometry_attributes(plan),
-        "intensity": intensity_attributes(plan),
+        "intensity": intensity_attributes(plan, modality),
         "dims": dims_attributes(plan),
-        "slices": slices_attributes(plan),
+        "slices": slices_attributes(plan, modality),
         "identity": identity_attributes(plan),
         "source": source_attributes(plan, facts),
         "reasons": [{"code": reason.code.value, "message": reason.message} for reason in plan.reasons]
@@ -84,18 +94,17 @@ def geometry_attributes(plan: VolumePlan) -> Json:
     }
 
 
-def intensity_attributes(plan: VolumePlan) -> Json:
+def intensity_attributes(plan: VolumePlan, modality: Transform) -> Json:
     """Return what the values mean, and what they were in the files."""
     frames, rule = plan.frames, plan.rule
     numbers, texts = frames.numbers, frames.texts
-    transform = slice_transforms(frames, "modality")
     declared = np.isfinite(numbers["slope"]) | np.isfinite(numbers["intercept"])
     rescaled = bool(np.any(declared & frames.rescaled)) and rule.channels == 1
-    rescaled = rescaled and all(lut is None for lut in transform.luts)
+    rescaled = rescaled and all(lut is None for lut in modality.luts)
     has_range = rule.padding_stored is not None and rule.padding_limit_stored is not None
     known = {
-        "rescale_slope": _same_number(transform.slopes) if rescaled else None,
-        "rescale_intercept": _same_number(transform.intercepts) if rescaled else None,
+        "rescale_slope": _same_number(modality.slopes) if rescaled else None,
+        "rescale_intercept": _same_number(modality.intercepts) if rescaled else None,
         "rescale_type": _same_text(texts["rescale_type"]),
         "units": _same_text(texts["units"]),
         "bits_stored": _same_whole(numbers["bits_stored"]),
@@ -127,7 +136,7 @@ def dims_attributes(plan: VolumePlan) -> Json:
     return dims
 
 
-def slices_attributes(plan: VolumePlan) -> Json:
+def slices_attributes(plan: VolumePlan, modality: Transform) -> Json:
     """Return the columns by slice: one value where all slices share it, else one a cell, C order of (t, c, z)."""
     frames, cells = plan.frames, plan.volume.cells.ravel()
     numbers = frames.numbers
@@ -137,6 +146,8 @@ def slices_attributes(plan: VolumePlan) -> Json:
         return [values[row] if row >= 0 else None for row in cells.tolist()]
 
     def column(values: Sequence[Any]) -> Any:
+        if len(values) == 1:
+            return values[0]
         distinct = {tuple(value) if isinstance(value, list) else value for value in values}
         return values[0] if len(distinct) == 1 else by_cell(values)
 
@@ -154,17 +165,16 @@ def slices_attributes(plan: VolumePlan) -> Json:
     slices["b_vector"] = column(_rows(frames.vectors("b_x", "b_y", "b_z")))
     for name in SLICE_TEXTS:
         slices[name] = _varying(column(_texts(frames.texts[name])))
-    slices |= _varying_values(plan, column)
+    slices |= _varying_values(plan, modality, column)
     return _present(slices)
 
 
-def _varying_values(plan: VolumePlan, column: Callable[[Sequence[Any]], Any]) -> Json:
+def _varying_values(plan: VolumePlan, modality: Transform, column: Callable[[Sequence[Any]], Any]) -> Json:
     """Return the columns of ``intensity`` that differ from slice to slice."""
     numbers, texts = plan.frames.numbers, plan.frames.texts
-    transform = slice_transforms(plan.frames, "modality")
     found = {
-        "rescale_slope": transform.slopes.tolist(),
-        "rescale_intercept": transform.intercepts.tolist(),
+        "rescale_slope": modality.slopes.tolist(),
+        "rescale_intercept": modality.intercepts.tolist(),
         "bits_stored": _values(numbers["bits_stored"], whole=True),
         "pixel_representation": _values(numbers["pixel_representation"], whole=True),
         "padding_stored": _values(numbers["padding"], whole=True),

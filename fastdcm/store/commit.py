@@ -7,6 +7,7 @@ target is a ``TargetError``; what was published before stays.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,6 +46,21 @@ def writing(what: str) -> Iterator[None]:
 # ---------------------------------------------------------------------------- write
 
 
+def make_folders(folder: str | os.PathLike[str], array: ArraySpec) -> None:
+    """Make all folders of a volume of one shard, parents first: one call each, and nobody has to look for them."""
+    from fastdcm.store.shard import shard_key
+
+    root = os.fspath(folder)
+    key = shard_key(array, [0] * len(array.shape)).split("/")[:-1]
+    nested = ["/".join(key[: depth + 1]) for depth in range(len(key))]
+    with writing("a volume"):
+        for name in ("", "/0", "/0/image", *(f"/0/image/{part}" for part in nested), "/0/z", "/0/y", "/0/x"):
+            try:
+                os.mkdir(root + name)
+            except FileExistsError:  # of the same task, which runs again
+                continue
+
+
 def write_documents(folder: str | os.PathLike[str], documents: Mapping[str, bytes]) -> int:
     """Write the small files of a volume, its ``zarr.json`` last.
 
@@ -62,27 +78,25 @@ def write_documents(folder: str | os.PathLike[str], documents: Mapping[str, byte
     """
     root = os.fspath(folder)
     with writing("the metadata of a volume"):
-        os.makedirs(root, exist_ok=True)
-        for parent in sorted({os.path.dirname(name) for name in documents}):  # parents before children
-            if parent:
-                _make_folder(os.path.join(root, parent))
         for name in sorted(documents, key=lambda name: name == ROOT):
-            _write(os.path.join(root, name), documents[name])
-    return sum(len(data) for data in documents.values())
-
-
-def _make_folder(path: str) -> None:
-    try:
-        os.mkdir(path)
-    except FileExistsError:
-        return
+            path = f"{root}/{name}"
+            try:
+                _write(path, documents[name])
+            except FileNotFoundError:
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                _write(path, documents[name])
+    return sum(map(len, documents.values()))
 
 
 def _write(path: str, data: bytes) -> None:
-    with open(path, "wb", buffering=0) as file:  # a buffer costs more than these few bytes
-        rest = memoryview(data)
-        while rest:
-            rest = rest[file.write(rest) :]
+    """Write a small file: a file object would cost more than these few bytes."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    try:
+        written = os.write(descriptor, data)
+        while written < len(data):
+            written += os.write(descriptor, data[written:])
+    finally:
+        os.close(descriptor)
 
 
 # ---------------------------------------------------------------------------- check
@@ -115,12 +129,14 @@ def _check_shard(path: str, key: str, array: ArraySpec, shape: Sequence[int]) ->
     from fastdcm.store.shard import ABSENT, index_bytes
 
     grid = [step // chunk for step, chunk in zip(array.shards, array.chunks, strict=True)]
-    index_size = 16 * int(np.prod(grid)) + 4
+    index_size = 16 * math.prod(grid) + 4
     try:
-        with open(path, "rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
-            file.seek(max(0, size - index_size))
-            raw = file.read(index_size)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            size = os.fstat(descriptor).st_size
+            raw = os.pread(descriptor, index_size, max(0, size - index_size))
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise CheckError(f"shard {key} cannot be read: {error.strerror}") from error
     if len(raw) < index_size:
@@ -130,7 +146,7 @@ def _check_shard(path: str, key: str, array: ArraySpec, shape: Sequence[int]) ->
         raise CheckError(f"shard {key} has a bad index: the checksum differs")
     used = index[tuple(slice(-(-n // chunk)) for n, chunk in zip(shape, array.chunks, strict=True))].reshape(-1, 2)
     ends = used.sum(axis=1)
-    if np.any(used == ABSENT) or int(used[:, 1].sum()) != size - index_size or ends.max() != size - index_size:
+    if (used == ABSENT).any() or int(used[:, 1].sum()) != size - index_size or ends.max() != size - index_size:
         raise CheckError(f"shard {key} does not hold its {len(used)} chunks")
 
 
@@ -189,16 +205,24 @@ def _make_groups(finals: Sequence[str]) -> list[str]:
     from fastdcm.store.metadata import group_document
 
     series = dict.fromkeys(os.path.dirname(final) for final in finals)
-    folders = list(dict.fromkeys([*series, *(os.path.dirname(one) for one in series)]))
+    folders = list(dict.fromkeys([*(os.path.dirname(one) for one in series), *series]))
     for folder in folders:
-        os.makedirs(folder, exist_ok=True)
-        document = os.path.join(folder, ROOT)
-        if not os.path.exists(document):
-            aside = f"{document}.{secrets.token_hex(4)}.partial"
-            with open(aside, "wb", buffering=0) as file:
-                file.write(group_document())
-            os.rename(aside, document)
+        document = f"{folder}/{ROOT}"
+        if _make_folder(folder) or not os.path.exists(document):
+            _write(f"{document}.partial", group_document())
+            os.rename(f"{document}.partial", document)
     return folders
+
+
+def _make_folder(path: str) -> bool:
+    """Make a folder; tell whether it is new."""
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        return False
+    except FileNotFoundError:
+        os.makedirs(path)
+    return True
 
 
 # ---------------------------------------------------------------------------- durable

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from fastdcm.model import FORMAT_VERSION, ArraySpec, Floats, Json, VolumePlan
-from fastdcm.series.values import slice_transforms
+from fastdcm.series.values import Transform, slice_transforms
 from fastdcm.store.attributes import VolumeFacts, fastdcm_attributes
 from fastdcm.store.ome import axis_transforms, ome_attributes
 from fastdcm.store.shard import inner_codecs
@@ -22,6 +23,9 @@ from fastdcm.version import __version__
 
 INLINE_TAGS_BYTES = 64 * 1024
 """Larger varying tags go into the array ``dicom``, so that every reader of the attributes stays fast."""
+
+_REMEMBERED = 1024
+"""Documents that are kept: those of images and coordinates of one size are the same in every volume."""
 
 _FLAT_KEYS = {"name": "default", "configuration": {"separator": "."}}
 """Of arrays with one chunk: its file needs no folder of its own."""
@@ -46,10 +50,16 @@ def volume_documents(plan: VolumePlan, facts: VolumeFacts) -> dict[str, bytes]:
         ``0/image/zarr.json``, two each for the coordinates ``0/z``, ``0/y``, ``0/x``, and two of ``dicom`` where the
         varying tags are large.
     """
-    documents = {"0/zarr.json": group_document(), "0/image/zarr.json": image_document(plan)}
+    modality = slice_transforms(plan.frames, "modality")
+    documents = {"0/zarr.json": group_document(), "0/image/zarr.json": image_document(plan, modality)}
+    scale, translation = axis_transforms(plan)
     for axis in "zyx":
-        documents |= _coordinate(axis, coordinates(plan, axis))
-    attributes: Json = {"ome": ome_attributes(plan, __version__), "fastdcm": fastdcm_attributes(plan, facts)}
+        place = plan.array.axes.index(axis)
+        documents |= _coordinate(axis, coordinates(plan, axis, scale[place], translation[place]))
+    attributes: Json = {
+        "ome": ome_attributes(plan, __version__, modality),
+        "fastdcm": fastdcm_attributes(plan, facts, modality),
+    }
     if facts.slice_tags:
         tags = _json(facts.slice_tags)
         if len(tags) > INLINE_TAGS_BYTES:
@@ -61,7 +71,9 @@ def volume_documents(plan: VolumePlan, facts: VolumeFacts) -> dict[str, bytes]:
 
 def group_document(attributes: Json | None = None) -> bytes:
     """Return the ``zarr.json`` of a group."""
-    return _json({"zarr_format": 3, "node_type": "group", "attributes": attributes or {}})
+    if not attributes:
+        return _PLAIN_GROUP
+    return _json({"zarr_format": 3, "node_type": "group", "attributes": attributes})
 
 
 def root_document(generation: str, metadata: str, **more: Any) -> bytes:
@@ -92,15 +104,19 @@ def root_document(generation: str, metadata: str, **more: Any) -> bytes:
     return group_document({"fastdcm": ours | more})
 
 
-def image_document(plan: VolumePlan) -> bytes:
-    """Return the ``zarr.json`` of the image."""
-    attributes: Json = {}
+def image_document(plan: VolumePlan, modality: Transform) -> bytes:
+    """Return the ``zarr.json`` of the image; ``modality`` is how its stored values become modality values."""
     if plan.rule.values == "stored" and plan.rule.channels == 1:
-        transform = slice_transforms(plan.frames, "modality")
-        pairs = {*zip(transform.slopes.tolist(), transform.intercepts.tolist(), strict=True)}
+        pairs = {*zip(modality.slopes.tolist(), modality.intercepts.tolist(), strict=True)}
         if len(pairs) == 1 and pairs != {(1.0, 0.0)}:
-            attributes["scale_factor"], attributes["add_offset"] = pairs.pop()
-    return _json(array_metadata(plan.array) | {"attributes": attributes})
+            return _image_document(plan.array, pairs.pop())
+    return _image_document(plan.array, None)
+
+
+@lru_cache(_REMEMBERED)
+def _image_document(array: ArraySpec, rescale: tuple[float, float] | None) -> bytes:
+    attributes = {} if rescale is None else {"scale_factor": rescale[0], "add_offset": rescale[1]}
+    return _json(array_metadata(array) | {"attributes": attributes})
 
 
 def array_metadata(array: ArraySpec) -> Json:
@@ -138,21 +154,26 @@ def _array(
     }
 
 
-def coordinates(plan: VolumePlan, axis: str) -> Floats:
+def coordinates(plan: VolumePlan, axis: str, scale: float, translation: float) -> Floats:
     """Return the (n,) coordinate of z, y or x, mm along the own axis: translation + i x scale, an uneven z as it is."""
     geometry = plan.volume.geometry
-    place = plan.array.axes.index(axis)
     if axis == "z" and not geometry.uniform:
         return np.asarray(geometry.z_mm, dtype=np.float64)
-    scale, translation = axis_transforms(plan)
-    return translation[place] + np.arange(plan.array.shape[place], dtype=np.float64) * scale[place]
+    return translation + np.arange(plan.array.shape[plan.array.axes.index(axis)], dtype=np.float64) * scale
 
 
 def _coordinate(axis: str, values: Floats) -> dict[str, bytes]:
+    return {
+        f"0/{axis}/zarr.json": _coordinate_document(axis, len(values)),
+        f"0/{axis}/c.0": values.astype("<f8").tobytes(),
+    }
+
+
+@lru_cache(_REMEMBERED)
+def _coordinate_document(axis: str, length: int) -> bytes:
     codecs: list[Json] = [{"name": "bytes", "configuration": {"endian": "little"}}]
-    document = _array(values.shape, "float64", values.shape, 0.0, codecs, [axis])
-    document |= {"attributes": {"units": "mm"}, "chunk_key_encoding": _FLAT_KEYS}
-    return {f"0/{axis}/zarr.json": _json(document), f"0/{axis}/c.0": values.astype("<f8").tobytes()}
+    document = _array((length,), "float64", (length,), 0.0, codecs, [axis])
+    return _json(document | {"attributes": {"units": "mm"}, "chunk_key_encoding": _FLAT_KEYS})
 
 
 def _bytes_array(path: str, data: bytes) -> dict[str, bytes]:
@@ -161,7 +182,12 @@ def _bytes_array(path: str, data: bytes) -> dict[str, bytes]:
     return {f"{path}/zarr.json": _json(document), f"{path}/c.0": data}
 
 
+_ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=np.generic.item)
+
+
 def _json(value: object) -> bytes:
     """Return strict, compact JSON: no NaN (a ValueError), always valid UTF-8."""
-    text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=np.generic.item)
-    return text.encode("utf-8", "replace")
+    return _ENCODER.encode(value).encode("utf-8", "replace")
+
+
+_PLAIN_GROUP = _json({"zarr_format": 3, "node_type": "group", "attributes": {}})

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastdcm.model import Axis, Floats, Json, VolumePlan
-from fastdcm.series.values import Range, declared_range, slice_transforms
+from fastdcm.series.values import Range, Transform, declared_range, slice_transforms
 
 TIME_UNITS = {"ms": "millisecond", "s": "second", "millisecond": "millisecond", "second": "second"}
 """Our units of t to those of OME-Zarr."""
@@ -27,7 +27,7 @@ NEAR_AXIS = 0.8
 _RGB = (("red", "FF0000"), ("green", "00FF00"), ("blue", "0000FF"))
 
 
-def ome_attributes(plan: VolumePlan, version: str) -> Json:
+def ome_attributes(plan: VolumePlan, version: str, modality: Transform) -> Json:
     """Return the ``ome`` attributes.
 
     Parameters
@@ -36,11 +36,13 @@ def ome_attributes(plan: VolumePlan, version: str) -> Json:
         The volume.
     version : str
         Of fastdcm.
+    modality : Transform
+        How the stored values of the plan's frames become modality values.
     """
     scale, translation = axis_transforms(plan)
-    modality = plan.frames.texts["modality"][0]
+    label = plan.frames.texts["modality"][0]
     multiscale = {
-        "name": " ".join(part for part in (modality, plan.volume.kind) if part),
+        "name": " ".join(part for part in (label, plan.volume.kind) if part),
         "type": "none",
         "metadata": {"method": "fastdcm", "version": version},
         "axes": _axes(plan),
@@ -55,7 +57,7 @@ def ome_attributes(plan: VolumePlan, version: str) -> Json:
         ],
     }
     ome: Json = {"version": "0.5", "multiscales": [multiscale]}
-    channels = _channels(plan)
+    channels = _channels(plan, modality)
     return ome | {"omero": {"channels": channels}} if channels else ome
 
 
@@ -135,9 +137,9 @@ def _time_unit(plan: VolumePlan) -> str | None:
     return TIME_UNITS.get(axis.unit) if axis and axis.unit else None
 
 
-def _channels(plan: VolumePlan) -> list[Json]:
+def _channels(plan: VolumePlan, modality: Transform) -> list[Json]:
     """Return one entry a channel; none where neither the headers nor a window tell what the values may be."""
-    window = _window(plan)
+    window = _window(plan, modality)
     if window is None:
         return []
     inverted = {"inverted": True} if plan.rule.photometric == "MONOCHROME1" else {}
@@ -163,10 +165,11 @@ def _plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _window(plan: VolumePlan) -> Json | None:
+def _window(plan: VolumePlan, modality: Transform) -> Json | None:
     """Return range and display window of the values."""
     frames = plan.frames
-    limits = declared_range(frames, slice_transforms(frames, plan.rule.values))
+    stored = plan.rule.values == "stored"
+    limits = declared_range(frames, slice_transforms(frames, "stored") if stored else modality)
     center, width = (_first_number(frames.texts[name][0]) for name in ("window_center", "window_width"))
     shown = None
     if center is not None and width is not None and width > 0 and plan.rule.values == "modality":

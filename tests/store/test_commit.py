@@ -149,13 +149,14 @@ def test_replacing_keeps_the_old_one_in_the_trash(tmp_path: Path, volume: Path) 
 
 def test_documents_end_with_the_commit_marker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = []
-    plain_open = open
+    plain_open = os.open
 
-    def noted_open(path: str, *args: object, **kwargs: object) -> object:
+    def noted_open(path: str, flags: int, mode: int = 0o777) -> int:
+        descriptor = plain_open(path, flags, mode)
         written.append(os.path.relpath(path, tmp_path))
-        return plain_open(path, *args, **kwargs)  # type: ignore[call-overload]
+        return descriptor
 
-    monkeypatch.setattr("builtins.open", noted_open)
+    monkeypatch.setattr(os, "open", noted_open)
     size = write_documents(tmp_path, {"zarr.json": b"{}", "0/zarr.json": b"{} ", "0/z/c.0": b"12345678"})
     assert written[-1] == "zarr.json"
     assert sorted(written) == ["0/z/c.0", "0/zarr.json", "zarr.json"]

@@ -8,6 +8,7 @@ from pathlib import Path
 from fastdcm.errors import Code, Outcome
 from fastdcm.model import CATALOG_COLUMNS
 from fastdcm.series.layout import DEFAULT_LEVEL
+from fastdcm.series.values import slice_transforms
 from fastdcm.store.attributes import VolumeFacts, fastdcm_attributes
 from tests.series.made import make_plan
 
@@ -25,7 +26,8 @@ def test_every_code_and_outcome_is_explained_once() -> None:
 def test_every_column_attribute_and_codec_is_named() -> None:
     names = [name for name, _ in CATALOG_COLUMNS] + list(DEFAULT_LEVEL)
     plan, _ = make_plan(3, padding=3)
-    attributes = fastdcm_attributes(plan, VolumeFacts(tags={"00080060": {"vr": "CS"}}))
+    facts = VolumeFacts(tags={"00080060": {"vr": "CS"}})
+    attributes = fastdcm_attributes(plan, facts, slice_transforms(plan.frames, "modality"))
     names += list(attributes)
     for part in ("geometry", "intensity", "identity", "source", "slices"):
         names += list(attributes[part])
