@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from fastdcm.errors import UsageError
+from fastdcm.errors import Outcome, UsageError
 from fastdcm.look.terminal import clean, count_text, mm_text
+from fastdcm.model import Index
+from fastdcm.run.progress import Callback, silent
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from fastdcm.run.execute import Engine
     from fastdcm.run.series import SeriesEntry
     from fastdcm.run.survey import SeriesMap
 
@@ -31,6 +35,18 @@ class Address(NamedTuple):
     path: str
     which: str | None
     """A UID or the end of one, or an expression; None is all that is there."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SeriesFiles:
+    """The files of one series: of images, or of anything else that has a Series Instance UID."""
+
+    index: Index
+    """Of all files that were scanned."""
+    rows: tuple[int, ...]
+    """Rows of ``index.instances``."""
+    uid: str
+    """Series Instance UID, empty where there is none."""
 
 
 def parse_address(text: str | os.PathLike[str]) -> Address:
@@ -79,6 +95,85 @@ def choose_series(found: SeriesMap, which: str | None) -> SeriesEntry:
         return entries[chosen[0]]
     lines = [_series_line(entries[n]) for n in chosen or range(len(entries))]
     raise UsageError(_not_one("series", "series", which, len(chosen), lines, "--series UID"))
+
+
+def find_series(
+    engine: Engine, sources: Sequence[str], which: str | None, progress: Callback | None = None
+) -> SeriesFiles:
+    """Find the files of the one series that is meant; only headers are read.
+
+    Parameters
+    ----------
+    engine : Engine
+        Where to read.
+    sources : sequence of str
+        Files and folders.
+    which : str or None
+        As for ``choose_series``. None takes the one series of images there is, and else the one of other objects.
+    progress : callable, optional
+        Called with ``Progress``.
+
+    Raises
+    ------
+    UsageError
+        There is no file, or none or several series fit; the message lists what there is.
+    """
+    from fastdcm.model import Options
+    from fastdcm.run.survey import read_index, survey_on
+
+    progress = progress or silent
+    if which is None or _UID_END.fullmatch(which):
+        index = read_index(engine, sources, (), progress)
+        series = _series_in(index)
+        return SeriesFiles(index, *_one_series(series, which))
+    found = survey_on(engine, sources, Options(), progress=progress)
+    texts = choose_series(found, which).frames.texts
+    key = tuple(texts[name][0] or "" for name in _IDENTITY)
+    return SeriesFiles(found.index, tuple(_series_in(found.index)[key].rows), key[-1])
+
+
+class _Series(NamedTuple):
+    """One series of an index, images or not."""
+
+    line: str
+    rows: list[int]
+    images: list[bool]
+
+
+_IDENTITY = ("patient_id", "study_uid", "series_uid")
+
+
+def _series_in(index: Index) -> dict[tuple[str, ...], _Series]:
+    """Return the files of an index by patient, study and series; what is no DICOM, or a directory of it, is in none."""
+    names = (*_IDENTITY, "outcome", "pixel_keyword", "modality", "description")
+    columns = [index.instances[name].to_pylist() for name in names]
+    series: dict[tuple[str, ...], _Series] = {}
+    for row, (patient, study, uid, outcome, pixels, *described) in enumerate(zip(*columns, strict=True)):
+        image = outcome is None and pixels is not None
+        if outcome == Outcome.NOT_DICOM or (uid is None and not image and len(index.instances) > 1):
+            continue
+        key = (patient or "", study or "", uid or "")
+        if key not in series:
+            words = [clean(uid or "(no UID)"), *(clean(text) for text in described if text)]
+            series[key] = _Series("  ".join(words), [], [])
+        series[key].rows.append(row)
+        series[key].images.append(image)
+    return series
+
+
+def _one_series(series: Mapping[tuple[str, ...], _Series], which: str | None) -> tuple[tuple[int, ...], str]:
+    """Return rows and UID of the series that is meant."""
+    keys = list(series)
+    uid = None if which is None else _UID_END.fullmatch(which)
+    chosen = list(range(len(keys))) if uid is None else _ending([key[-1] for key in keys], uid[1])
+    if which is None and len(chosen) > 1:
+        chosen = [n for n in chosen if any(series[keys[n]].images)] or chosen
+    if len(chosen) == 1:
+        key = keys[chosen[0]]
+        return tuple(series[key].rows), key[-1]
+    listed = [series[keys[n]] for n in chosen or range(len(keys))]
+    lines = [f"{one.line}  {count_text(len(one.rows), 'file')}" for one in listed]
+    raise UsageError(_not_one("series", "series", which, len(chosen), lines, "--series UID or PATH#UID"))
 
 
 def choose_volume(table: pa.Table, which: str | None) -> int:
