@@ -1,8 +1,8 @@
 """Index rows to ``Frames``: one patient + study + series at a time, multi-frame instances and mosaics expanded.
 
-The index is sorted once, by integers; then a batch of whole series is turned from Arrow into numpy in one go, and each
-series is a view of the batch. So many thousands of one-image series cost little each, and memory follows the batch,
-not the index.
+The index is sorted once, by integers; a batch of whole series is turned from Arrow into numpy in one go when one of
+them is asked for, and each series is a view of the batch. So many thousands of one-image series cost little each, and
+memory follows the batch, not the index.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ import pyarrow.compute as pc
 
 from fastdcm.model import COLUMNS, FRAME_COLUMNS, Columns, Floats, Frames, Index, Ints, Texts
 
-BATCH_FRAMES = 1 << 16
+BATCH_FRAMES = 1 << 14
 """Frames that are turned into numpy at a time (whole series, so it may be more)."""
+RECENT_BATCHES = 2
+"""Batches that are kept: who goes through the series in order finds its neighbours there."""
 MAX_TILES = 4096
 """Tiles of one mosaic frame; scanners write at most a few hundred, more is a broken header."""
 INFLATE_LIMIT = 1032
@@ -33,10 +35,7 @@ _FRAME_TEXTS = tuple(c.name for c in FRAME_COLUMNS if c.name in _TEXTS)
 
 
 def iter_series(index: Index) -> Iterator[Frames]:
-    """Yield the frames of each patient + study + series that has images to be decided.
-
-    Rows of ``index.instances`` with an outcome are left out. Identifiers are compared raw; an absent one is the empty
-    text, so images without a Series Instance UID are one series of their study.
+    """Yield the frames of each patient + study + series that has images to be decided: all of ``SeriesFrames``.
 
     Parameters
     ----------
@@ -48,18 +47,57 @@ def iter_series(index: Index) -> Iterator[Frames]:
     Frames
         In the order of (patient, study, series); rows in the order of (SOP Instance UID, instance row, frame, tile).
     """
-    table = _filled_columns(index.instances).unify_dictionaries().combine_chunks()
-    order, series = _series_order(table)
-    lookup = _FrameLookup.of(index)
-    bounds = np.append(np.flatnonzero(np.diff(series, prepend=-1)), len(order))
-    frames_before = np.append(0, np.cumsum(_weights(table)[order]))[bounds]
-    first = 0
-    while first < len(bounds) - 1:
-        within = np.searchsorted(frames_before, frames_before[first] + BATCH_FRAMES, side="right") - 1
-        last = max(first + 1, int(within))
-        part = slice(bounds[first], bounds[last])
-        yield from _batch(table.take(pa.array(order[part])), order[part], series[part], lookup)
-        first = last
+    yield from SeriesFrames(index)
+
+
+class SeriesFrames:
+    """The series of an index in the order of (patient, study, series), each expanded when it is asked for.
+
+    Rows of ``index.instances`` with an outcome are left out. Identifiers are compared raw; an absent one is the empty
+    text, so images without a Series Instance UID are one series of their study. Held are one number an image and the
+    batches that were asked for last, so series are best asked for in their order.
+    """
+
+    def __init__(self, index: Index) -> None:
+        self._table = _filled_columns(index.instances).unify_dictionaries().combine_chunks()
+        self._lookup = _FrameLookup.of(index)
+        self._rows, self._starts = _series_rows(self._table)
+        self._batches = _cut_batches(self._table, self._rows, self._starts)
+        self._recent: dict[int, list[Frames]] = {}
+
+    def __len__(self) -> int:
+        """Return the number of series."""
+        return len(self._starts) - 1
+
+    def __iter__(self) -> Iterator[Frames]:
+        """Yield every series, in order."""
+        for number in range(len(self)):
+            yield self[number]
+
+    def __getitem__(self, number: int) -> Frames:
+        """Return the frames of one series."""
+        if not 0 <= number < len(self):
+            raise IndexError(f"series {number} of {len(self)}")
+        place = int(np.searchsorted(self._batches, number, side="right")) - 1
+        if place not in self._recent:
+            while len(self._recent) >= RECENT_BATCHES:
+                del self._recent[next(iter(self._recent))]
+            self._recent[place] = list(self._expand(self._batches[place], self._batches[place + 1]))
+        return self._recent[place][number - self._batches[place]]
+
+    def series_of_rows(self) -> tuple[Ints, Ints]:
+        """Return the rows of ``index.instances`` that are images, and the number of the series of each, both (n,)."""
+        counts = np.diff(self._starts)
+        return self._rows.astype(np.int64), np.repeat(np.arange(len(counts)), counts)
+
+    def _expand(self, first: int, last: int) -> Iterator[Frames]:
+        """Yield the series from ``first`` up to ``last``, sorted within themselves."""
+        rows = self._rows[self._starts[first] : self._starts[last]].astype(np.int64)
+        series = np.repeat(np.arange(first, last), np.diff(self._starts[first : last + 1]))
+        instance = _ranks(self._table["sop_instance_uid"].take(pa.array(rows)))
+        order = np.lexsort((rows, instance, series))
+        rows = rows[order]
+        yield from _batch(self._table.take(pa.array(rows)), rows, series, self._lookup)
 
 
 _ALWAYS = frozenset(
@@ -82,27 +120,44 @@ def _filled_columns(table: pa.Table) -> pa.Table:
     return table.select(names)
 
 
+def _cut_batches(table: pa.Table, rows: npt.NDArray[np.integer[Any]], starts: Ints) -> list[int]:
+    """Return the first series of each batch of about ``BATCH_FRAMES`` frames, and the number of series."""
+    frames_before = np.append(0, np.cumsum(_weights(table)[rows]))[starts]
+    batches, series = [0], len(starts) - 1
+    while batches[-1] < series:
+        first = batches[-1]
+        within = int(np.searchsorted(frames_before, frames_before[first] + BATCH_FRAMES, side="right")) - 1
+        batches.append(max(first + 1, min(within, series)))
+    return batches
+
+
 def _weights(table: pa.Table) -> Ints:
     """Return how many frames and tiles each instance row becomes, about."""
-    needed = ("n_frames", "size", "rows", "columns", "samples", "bits_allocated", "pixel_length", "pixel_offset")
-    tiles = np.clip(np.nan_to_num(_numbers(table, "mosaic_tiles"), nan=1.0), 1, MAX_TILES)
-    return (_frame_counts({name: _numbers(table, name) for name in needed}) * tiles).astype(np.int64)
+    counts = np.ones(len(table), dtype=np.int64)
+    several = pc.or_(pc.greater(table["n_frames"], 1).fill_null(False), table["mosaic_tiles"].is_valid())
+    rows = np.flatnonzero(several.to_numpy())
+    if len(rows):
+        part = table.take(pa.array(rows))
+        needed = ("n_frames", "size", "rows", "columns", "samples", "bits_allocated", "pixel_length", "pixel_offset")
+        tiles = np.clip(np.nan_to_num(_numbers(part, "mosaic_tiles"), nan=1.0), 1, MAX_TILES)
+        counts[rows] = (_frame_counts({name: _numbers(part, name) for name in needed}) * tiles).astype(np.int64)
+    return counts
 
 
-def _series_order(table: pa.Table) -> tuple[Ints, Ints]:
-    """Return the image rows sorted by (series, SOP Instance UID, row), and the series number of each.
+def _series_rows(table: pa.Table) -> tuple[npt.NDArray[np.int32], Ints]:
+    """Return the image rows sorted by (series, row), and the place where each series begins and the last one ends.
 
     A file that ends before its pixel element may lack anything that an image has: it is in no series.
     """
     images = pc.and_(table["outcome"].is_null(), table["pixel_keyword"].is_valid())
-    rows = np.flatnonzero(images.to_numpy())
-    keys = [_ranks(table[name])[rows] for name in ("patient_id", "study_uid", "series_uid", "sop_instance_uid")]
-    patient, study, series, instance = keys
-    order = np.lexsort((rows, instance, series, study, patient))
-    step = np.zeros(len(order), dtype=bool)
-    for key in (patient, study, series):
-        step[1:] |= np.diff(key[order]) != 0
-    return rows[order], np.cumsum(step)
+    rows = np.flatnonzero(images.to_numpy()).astype(np.int32)
+    keys = [_ranks(table[name]).astype(np.int32)[rows] for name in ("series_uid", "study_uid", "patient_id")]
+    order = np.lexsort(keys)
+    begins = np.zeros(len(order), dtype=bool)
+    begins[:1] = True
+    for key in keys:
+        begins[1:] |= np.diff(key[order]) != 0
+    return rows[order], np.append(np.flatnonzero(begins), len(order))
 
 
 def _ranks(column: pa.ChunkedArray) -> Ints:
