@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
@@ -21,6 +22,7 @@ from fastdcm.look.left_out import (
     DecidedByScan,
     LeftOut,
     SeriesKey,
+    beside_images,
     decided_by_scan,
     gone_files,
     key_of,
@@ -150,25 +152,38 @@ def explain(
     chosen = _imageless_series(imageless, series, found)
     if chosen is not None:
         return _explain_imageless(chosen, imageless[chosen])
-    return _explain_entry(choose_series(found, series), decided, on_bad_frame, tolerances or Tolerances())
+    return explain_series(choose_series(found, series), decided, on_bad_frame, tolerances or Tolerances())
 
 
 # ---------------------------------------------------------------------------- one series
 
 
-def _explain_entry(
+def explain_series(
     entry: SeriesEntry, decided: Sequence[DecidedByScan], on_bad_frame: str, tolerances: Tolerances
 ) -> Explanation:
+    """Explain one series of a map.
+
+    Parameters
+    ----------
+    entry : SeriesEntry
+        The series, planned.
+    decided : sequence of DecidedByScan
+        What the scan decided of all files.
+    on_bad_frame : {"fail", "drop", "fill"}
+        With ``fail`` a volume with a frame that cannot be used is withheld.
+    tolerances : Tolerances
+        When two values are equal.
+    """
     frames = entry.frames
-    key, grouped = key_of(frames), set(frames.instance.tolist())
+    files = len(np.unique(frames.instance))
     withheld = _withheld(entry) if on_bad_frame == "fail" else {}
-    others = [one.gone for one in decided if one.key == key and one.gone.file not in grouped]
+    others = [one.gone for one in beside_images(decided, [entry])]
     volumes = _volumes(entry, withheld, tolerances)
     return Explanation(
-        series=key[2],
+        series=key_of(frames)[2],
         modality=frames.texts["modality"][0] or "",
         description=frames.texts["description"][0] or "",
-        files=len(grouped) + len(others),
+        files=files + len(others),
         frames=len(frames),
         volumes=tuple(sorted(volumes, key=lambda volume: volume.index)),
         left_out=tally([*gone_files(entry, set(withheld)), *others]),
@@ -245,7 +260,8 @@ def _explain_imageless(key: SeriesKey, members: Sequence[DecidedByScan]) -> Expl
 def _list_series(
     found: SeriesMap, decided: Sequence[DecidedByScan], imageless: Mapping[SeriesKey, Sequence[DecidedByScan]]
 ) -> Explanation:
-    listed = [_listed_entry(entry) for entry in found.series]
+    beside = Counter(one.key for one in beside_images(decided, found.series))
+    listed = [_listed_entry(entry, beside[key_of(entry.frames)]) for entry in found.series]
     for (_, _, uid), members in imageless.items():
         what = tuple(dict.fromkeys(one.gone.message or one.gone.outcome for one in members))
         listed.append(ListedSeries(uid, members[0].modality, members[0].description, len(members), 0, what))
@@ -261,10 +277,9 @@ def _list_series(
     )
 
 
-def _listed_entry(entry: SeriesEntry) -> ListedSeries:
+def _listed_entry(entry: SeriesEntry, beside: int) -> ListedSeries:
     texts = entry.frames.texts
     codes = dict.fromkeys(reason.code.value for plan in entry.plans for reason in plan.reasons)
     modality, description, uid = (texts[name][0] or "" for name in ("modality", "description", "series_uid"))
-    return ListedSeries(
-        uid, modality, description, len(np.unique(entry.frames.instance)), len(entry.plans), tuple(codes)
-    )
+    files = len(np.unique(entry.frames.instance)) + beside
+    return ListedSeries(uid, modality, description, files, len(entry.plans), tuple(codes))

@@ -96,6 +96,12 @@ def without_images(found: SeriesMap, decided: Iterable[DecidedByScan]) -> Mappin
     return series
 
 
+def beside_images(decided: Iterable[DecidedByScan], entries: Sequence[SeriesEntry]) -> list[DecidedByScan]:
+    """Return the files of series with images that are none themselves; what takes part as a bad frame is one."""
+    grouped = {key_of(entry.frames): set(entry.frames.instance.tolist()) if entry.bad else set() for entry in entries}
+    return [one for one in decided if one.key in grouped and one.gone.file not in grouped[one.key]]
+
+
 def tally(gone: Iterable[Gone]) -> tuple[LeftOut, ...]:
     """Count files by outcome, code and message, the most frequent first."""
     groups: dict[tuple[str, str, str], list[str | None]] = defaultdict(list)

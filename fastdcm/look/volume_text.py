@@ -170,7 +170,8 @@ def _spacing(plan: VolumePlan, row: Json) -> Iterator[str]:
     elif geometry.spacing_z_source == "tag":
         yield f"Slices are {apart} apart by Spacing Between Slices (0018,0088), as there are no positions."
     elif geometry.spacing_z_source == "thickness" and plan.volume.kind != "2d":
-        yield f"The step of {apart} is Slice Thickness (0018,0050), as positions give none."
+        why = "one slice has none of its own" if plan.volume.cells.shape[2] == 1 else "there are no positions"
+        yield f"The step of {apart} is Slice Thickness (0018,0050): {why}."
     said = _usual(plan.frames.numbers["spacing_between"])
     if said is not None and placed and abs(abs(said) - geometry.spacing[2]) > max(0.01 * geometry.spacing[2], 0.01):
         yield f"Spacing Between Slices (0018,0088) says {mm_text(said)} mm, the positions say {apart}: they count."

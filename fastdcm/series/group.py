@@ -98,7 +98,8 @@ def _undecided(draft: Draft, undecided: frozenset[int]) -> Draft:
     count = len(undecided.intersection(draft.cells.reshape(-1).tolist())) if undecided else 0
     if not count:
         return draft
-    message = f"{count} frames have another file with the same SOP Instance UID: their pixels must be compared."
+    frames = "1 frame has" if count == 1 else f"{count} frames have"
+    message = f"{frames} another file with the same SOP Instance UID: their pixels must be compared."
     return draft._replace(reasons=(*draft.reasons, Reason(Code.UNDECIDED, message)))
 
 

@@ -314,10 +314,11 @@ def _noted(found: Arrangement, position: Ints) -> Arrangement:
     if any(reason.code == Code.RAGGED for reason in found.reasons):
         return found
     counts = np.bincount(position)
+    these = "this image" if found.cells.size == 1 else f"these {found.cells.size} images"
     message = (
-        f"positions do not have equally many images ({counts.min()} to {counts.max()}); these "
-        f"{found.cells.size} images at {found.cells.shape[2]} of {len(counts)} positions are other steps than those of "
-        f"the largest volume."
+        f"positions do not have equally many images ({counts.min()} to {counts.max()}); {these} at "
+        f"{found.cells.shape[2]} of {len(counts)} positions {'is' if found.cells.size == 1 else 'are'} none of the "
+        f"steps that the largest volume holds."
     )
     return found._replace(reasons=(Reason(Code.RAGGED, message), *found.reasons))
 
