@@ -21,7 +21,7 @@ from fastdcm.look.address import choose_volume, parse_address
 from fastdcm.model import ArraySpec, Index, Json, Options, ShardTask, VolumePlan
 from fastdcm.run.execute import Engine
 from fastdcm.run.progress import Callback
-from fastdcm.run.stream import block_tasks, read_block
+from fastdcm.run.stream import block_tasks, cut_array, read_block
 
 if TYPE_CHECKING:
     from fastdcm.run.survey import SeriesMap
@@ -187,8 +187,8 @@ def cut_blocks(voxels: Voxels, lengths: Sequence[int]) -> Iterator[BlockTask]:
         return block_tasks(*voxels.source, lengths)
     from fastdcm.series.layout import task_regions
 
-    cut = ArraySpec(voxels.axes, voxels.shape, str(voxels.dtype), tuple(lengths), tuple(lengths), "", 0.0)
-    return starmap(_StoreBlock, ((voxels.source, region) for region in task_regions(cut)))
+    whole = ArraySpec(voxels.axes, voxels.shape, str(voxels.dtype), voxels.shape, voxels.shape, "", 0.0)
+    return starmap(_StoreBlock, ((voxels.source, region) for region in task_regions(cut_array(whole, lengths))))
 
 
 def read(block: BlockTask) -> npt.NDArray[Any] | None:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastdcm.errors import SourceError
-from fastdcm.model import Index, ShardTask, VolumePlan
+from fastdcm.model import ArraySpec, Index, ShardTask, VolumePlan
 
 
 def block_tasks(plan: VolumePlan, index: Index, lengths: Sequence[int]) -> Iterator[ShardTask]:
@@ -35,8 +35,13 @@ def block_tasks(plan: VolumePlan, index: Index, lengths: Sequence[int]) -> Itera
     """
     from fastdcm.series.plan import shard_tasks
 
-    cut = replace(plan.array, chunks=tuple(lengths), shards=tuple(lengths))
-    yield from shard_tasks(replace(plan, array=cut), index, "")
+    yield from shard_tasks(replace(plan, array=cut_array(plan.array, lengths)), index, "")
+
+
+def cut_array(array: ArraySpec, lengths: Sequence[int]) -> ArraySpec:
+    """Return an array whose shards are blocks of these lengths, with whole planes."""
+    block = (*lengths[:-2], *array.shape[-2:])
+    return replace(array, chunks=block, shards=block)
 
 
 def read_block(task: ShardTask) -> npt.NDArray[Any] | None:
