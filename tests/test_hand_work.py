@@ -225,9 +225,9 @@ def test_s9_nifti_keeps_the_space(chest: Chest, tmp_path: Path) -> None:
             back.TransformIndexToPhysicalPoint(index), theirs.TransformIndexToPhysicalPoint(index), atol=1e-3
         )
         assert back[index] == theirs[index]
-    image = nibabel.load(path)
-    assert image.header.get_xyzt_units()[0] == "mm"  # type: ignore[attr-defined]
-    np.testing.assert_allclose(image.affine, volume.affine("RAS"), atol=1e-4)  # type: ignore[attr-defined]
+    image = nibabel.Nifti1Image.from_filename(path)
+    assert image.header.get_xyzt_units()[0] == "mm"
+    np.testing.assert_allclose(np.asarray(image.affine), volume.affine("RAS"), atol=1e-4)
 
 
 def test_s10_all_series_of_a_folder(chest: Chest) -> None:
