@@ -188,7 +188,7 @@ def _overlap_rows(found: Comparison) -> Iterator[tuple[str, str]]:
         yield f"label {label}", f"Dice {_number(overlap.dice)}, Jaccard {_number(overlap.jaccard)}: {counts}"
     if len(found.labels) > LISTED:
         yield "", f"and {count_text(len(found.labels) - LISTED, 'label')} more; --json has them all"
-    if not found.labels:
+    if not found.labels and found.same_value != found.mask:
         same = found.same_value
         ratios = f"Dice {_number(same.dice)}, Jaccard {_number(same.jaccard)}"
         yield "values as labels", f"{ratios}: {same.n_both} of one value, not 0, in both"
