@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 NESTED = ("52009229", "00540016")
 """Sequences that hold for the whole volume: shared functional groups, the radiopharmaceutical."""
 ENHANCED_MR = ("1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.3", "1.2.840.10008.5.1.4.1.1.4.4")
+GE_AXES = {"COL": ((-1, 0, 0), (0, -1, 0), (0, 0, 1)), "ROW": ((0, 1, 0), (-1, 0, 0), (0, 0, 1))}
+"""GE's private directions are along frequency, phase and slice: each of these in row, column and normal of the image,
+by phase encoding direction, as dcm2niix has them for axial planes and patients head first supine."""
 EVEN_S = 5e-3
 """Slice times that agree to so many seconds from volume to volume are one pattern."""
 
@@ -43,7 +46,8 @@ def sidecar(volume: Volume, grid: Grid, index: Cell) -> dict[str, bytes]:
 
     ``.bval`` and ``.bvec`` are written where every volume has a b-value and one is not 0. Directions are in the axes
     of the file as FSL wants them: x negated where the affine's determinant is positive. ``.bvec`` is left out where a
-    direction is unknown, or its frame is (GE without phase encoding direction, other planes than axial).
+    direction is unknown, or its frame is (GE's private elements in other planes than axial, other positions than HFS,
+    or without phase encoding direction; no manufacturer).
 
     Parameters
     ----------
@@ -155,6 +159,7 @@ def _fields(volume: Volume, grid: Grid, cells: _Cells) -> Json:
             values = cells.single(varying[field.tag].get("Value"))
         fields[field.name] = _value(field, values)
     fields["Modality"] = fields["Modality"] or volume.modality or None
+    fields["SliceThickness"] = _number(volume.slices.get("thickness_mm"))
     fields |= _axes(volume, grid, fields["InPlanePhaseEncodingDirectionDICOM"] if volume.modality == "MR" else None)
     if volume.modality == "MR":
         fields |= _by_volume(volume, cells, varying)
@@ -178,11 +183,11 @@ def _value(field: Field, values: Any) -> Any:
     return numbers if field.kind == "numbers" else numbers[0]
 
 
-def _number(value: Any, scale: float = 1.0) -> float | int | None:
+def _number(value: Any, scale: float = 1.0, digits: int = 12) -> float | int | None:
     """Return a finite number, scaled, without the digits that scaling adds; whole ones as integers."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
-    scaled = float(f"{value * scale:.12g}")
+    scaled = float(f"{value * scale:.{digits}g}")
     return int(scaled) if scaled.is_integer() and abs(scaled) < 2**53 else scaled
 
 
@@ -190,12 +195,8 @@ def _axes(volume: Volume, grid: Grid, phase: str | None) -> Json:
     """Return what depends on the axes of the file."""
     several = volume.shape[-3] > 1 and not grid.nominal
     found: Json = {"PhaseEncodingAxis": {"ROW": "i", "COL": "j", "COLUMN": "j"}.get(phase or "")}
-    spacing = volume.slices.get("spacing_between_slices_mm")
-    if several:
-        spacing = float(np.linalg.norm(grid.affine[:3, 2]))
-    elif isinstance(spacing, list):
-        spacing = None
-    found["SpacingBetweenSlices"] = _number(None if spacing is None else round(spacing, 6))
+    spacing = np.linalg.norm(grid.affine[:3, 2]) if several else volume.slices.get("spacing_between_slices_mm")
+    found["SpacingBetweenSlices"] = _number(spacing, digits=7)
     return found
 
 
@@ -302,8 +303,9 @@ def directions_for_fsl(vectors: Floats, affine: Floats) -> Floats:
 
 
 def _vectors(volume: Volume, cells: _Cells, values: Sequence[float]) -> Floats | None:
-    """Return (n, 3) directions in the patient's frame, 0 where the b-value is 0; None where one is unknown."""
-    if not _in_patient_frame(volume):
+    """Return (n, 3) directions in the patient's frame, LPS, 0 where the b-value is 0; None where one is unknown."""
+    frame = _vector_frame(volume)
+    if frame is None:
         return None
     found = []
     for value, row in zip(values, cells.column(volume.slices.get("b_vector")), strict=True):
@@ -313,15 +315,26 @@ def _vectors(volume: Volume, cells: _Cells, values: Sequence[float]) -> Floats |
         if not known or any(vector != known[0] for vector in known):
             return None
         found.append(known[0])
-    vectors = np.array(found, dtype=np.float64)
+    vectors: Floats = np.array(found, dtype=np.float64) @ frame
     return vectors if np.all((np.linalg.norm(vectors, axis=1) > 0) | (np.array(values) == 0)) else None
 
 
-def _in_patient_frame(volume: Volume) -> bool:
-    """Tell whether the directions are known to be the patient's: GE's private ones are those of the image."""
-    identity: Json = volume.attributes["fastdcm"].get("identity") or {}
+def _vector_frame(volume: Volume) -> Floats | None:
+    """Return the (3, 3) axes, one a row in LPS, that the stored directions refer to; None where they are unknown."""
+    ours = volume.attributes["fastdcm"]
     tags, varying, _ = kept_tags(volume)
-    if identity.get("sop_class_uid") in ENHANCED_MR or "00189089" in {**tags, **varying}:
-        return True
-    maker = "".join(str(value) for value in _constant(tags, "00080070") or ())
-    return bool(maker) and not maker.upper().startswith("GE")
+    if ours["geometry"].get("direction") is None:
+        return None
+    if (ours.get("identity") or {}).get("sop_class_uid") in ENHANCED_MR or "00189089" in {**tags, **varying}:
+        return np.eye(3)
+    maker = "".join(str(value) for value in _constant(tags, "00080070") or ()).upper()
+    if not maker.startswith("GE"):
+        return np.eye(3) if maker else None
+    row, column = volume.direction[:, 0], volume.direction[:, 1]
+    normal = np.cross(row, column)
+    phase = "".join(str(value) for value in _constant(tags, "00181312") or ())
+    axial = int(np.abs(normal).argmax()) == 2
+    if phase not in GE_AXES or not axial or _constant(tags, "00185100") != ["HFS"]:
+        return None
+    frame: Floats = np.array(GE_AXES[phase], dtype=np.float64) @ np.stack([row, column, normal])
+    return frame

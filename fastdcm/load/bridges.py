@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastdcm.errors import FastdcmError, GeometryError, UsageError
+from fastdcm.series.geometry import SHEAR
 
 if TYPE_CHECKING:
     import nibabel
@@ -92,7 +93,7 @@ def to_nibabel(
     """Return a NIfTI-1 image: RAS affine, axes (x, y, z[, t][, c]).
 
     8-bit colour is the RGB24 type of NIfTI; other colour and channels beside t are its fifth axis. The sform is always
-    set, the qform only where the axes are orthogonal, because it cannot hold a shear. Both have the code of scanner
+    set, the qform only where the stack is not sheared, because it cannot hold a shear. Both have the code of scanner
     coordinates, or of aligned ones if the geometry is only nominal.
 
     Parameters
@@ -133,8 +134,8 @@ def place_nifti(
 ) -> None:
     """Say in a NIfTI-1 header where its voxels are: sform, qform, zooms and units.
 
-    The sform is always set. The qform holds a rotation and no shear, so it is set where the axes are orthogonal and
-    has code 0 elsewhere.
+    The sform is always set, and exact. The qform holds a rotation and no shear: it is the nearest one where the stack
+    is not sheared, and has code 0 where it is. (ITK takes an sform only if it is orthonormal to 1e-4, else the qform.)
 
     Parameters
     ----------
@@ -269,8 +270,9 @@ def _nifti_order(voxels: _Voxels) -> npt.NDArray[Any]:
 
 
 def _orthogonal(affine: npt.NDArray[np.float64]) -> bool:
+    """Tell whether a rotation comes as close as an unsheared stack is to its own: what is more is a shear."""
     axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    return bool(np.allclose(axes.T @ axes, np.eye(3), atol=1e-4))
+    return bool(np.abs(axes.T @ axes - np.eye(3)).max() <= SHEAR)
 
 
 def _one_value_a_step(dim: dict[str, Any], length: int) -> bool:
