@@ -1,15 +1,19 @@
-"""The optional compiled element walk; everything else about the package is in pyproject.toml."""
+"""The optional compiled modules; everything else about the package is in pyproject.toml."""
 
 from setuptools import Extension, setup
 
 setup(
     ext_modules=[
         Extension(
-            "fastdcm.scan._walk",
-            ["fastdcm/scan/_walk.c"],
+            name,
+            [source],
             extra_compile_args=["-O3", "-std=c11", "-D_DEFAULT_SOURCE", "-D_FILE_OFFSET_BITS=64"],
             py_limited_api=True,
-            optional=True,  # without a compiler fastdcm.scan.walk_python does the same in Python, slower
+            optional=True,  # without a compiler scan/walk_python.py and store/cut.py do the same in Python, slower
+        )
+        for name, source in (
+            ("fastdcm.scan._walk", "fastdcm/scan/_walk.c"),
+            ("fastdcm.store._cut", "fastdcm/store/_cut.c"),
         )
     ],
     options={"bdist_wheel": {"py_limited_api": "cp311"}},

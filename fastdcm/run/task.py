@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from fastdcm.errors import CheckError, Code
 from fastdcm.model import FrameFault, ShardResult, ShardTask, VolumePlan
+from fastdcm.series.layout import Region
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,25 +95,59 @@ def _write_whole(whole: WholeVolume) -> VolumeResult:
 
 
 def write_shard(task: ShardTask) -> ShardResult:
-    """Decode the frames of a region into one block, and write its shards; nothing is written where a frame is bad."""
-    from fastdcm.pixels.read import hash_cell, read_cells
+    """Decode the frames of a region and write its shards, layer by layer; with a bad frame they stay unfinished."""
     from fastdcm.scan.tags import table_of
-    from fastdcm.store.shard import write_region
+    from fastdcm.store.shard import write_layers
 
-    cells, block = _allocate(task)
-    read = read_cells(task.sources, task.rule, task.region[-2], cells)
-    result = ShardResult(task.volume, task.region, 0, read.bytes_read, (), read.faults, read.overflow, read.notes, None)
-    if read.faults or read.overflow:
+    found = _Found()
+    written = write_layers(task.target, task.array, task.region, _read_layers(task, found))
+    faults, notes = tuple(found.faults), tuple(found.notes)
+    result = ShardResult(task.volume, task.region, 0, found.bytes_read, (), faults, found.overflow, notes, None)
+    if found.faults or found.overflow:
         return result
-    written = write_region(task.target, task.array, task.region, block)
-    hashes = tuple("" if source is None else hash_cell(cell) for source, cell in zip(task.sources, cells, strict=True))
-    tags = table_of(read.headers, task.sources, task.metadata)
-    return replace(result, bytes_written=written, hashes=hashes, tags=tags)
+    tags = table_of(found.headers, task.sources, task.metadata)
+    return replace(result, bytes_written=written, hashes=tuple(found.hashes), tags=tags)
 
 
-def _allocate(task: ShardTask) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Return one block of memory twice: by cell, (cells, [channels,] y, x), and in the shape of the region."""
-    shape = [stop - start for start, stop in task.region]
+@dataclass(slots=True)
+class _Found:
+    """What the layers of a region told; cells are counted from the region's first."""
+
+    faults: list[FrameFault] = field(default_factory=list)
+    notes: list[tuple[int, Code, str]] = field(default_factory=list)
+    overflow: bool = False
+    bytes_read: int = 0
+    headers: list[bytes | None] = field(default_factory=list)
+    hashes: list[str] = field(default_factory=list)
+
+
+def _read_layers(task: ShardTask, found: _Found) -> Iterator[tuple[Region, npt.NDArray[Any]]]:
+    """Yield a region's layers, all in the same memory; after a bad frame only look for the other bad ones."""
+    from fastdcm.pixels.read import hash_cell, read_cells
+    from fastdcm.series.layout import layer_regions
+
+    cells: npt.NDArray[Any] = np.empty(0)
+    block = cells
+    for region in layer_regions(task.array, task.region, task.rule.channels):
+        shape = tuple(stop - start for start, stop in region)
+        if block.shape != shape:
+            cells, block = _allocate(task, shape)
+        first = len(found.headers)
+        sources = task.sources[first : first + len(cells)]
+        read = read_cells(sources, task.rule, region[-2], cells)
+        found.faults += [fault._replace(cell=first + fault.cell) for fault in read.faults]
+        found.notes += [(first + cell, code, message) for cell, code, message in read.notes]
+        found.overflow |= read.overflow
+        found.bytes_read += read.bytes_read
+        found.headers += read.headers
+        if found.faults or found.overflow:
+            continue
+        found.hashes += ["" if source is None else hash_cell(cell) for source, cell in zip(sources, cells, strict=True)]
+        yield region, block
+
+
+def _allocate(task: ShardTask, shape: Sequence[int]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return one block of memory twice: by cell, (cells, [channels,] y, x), and in the shape of a layer."""
     plane, channels = shape[-2:], task.rule.channels
     dtype = np.dtype(task.array.dtype).newbyteorder("<")
     if channels == 1:

@@ -9,6 +9,8 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import product
 
+import numpy as np
+
 from fastdcm.errors import UsageError
 from fastdcm.model import ArraySpec, Json, Options
 
@@ -18,6 +20,7 @@ FLAT_CHUNK = 512
 DEEP_CHUNK = 128
 DEEP_SLICES = 32
 """A chunk of a stack is about 32 x 128 x 128."""
+LAYER_BYTES = 2**24
 
 BLOSC_NAMES = ("zstd", "lz4", "lz4hc", "blosclz", "zlib")
 DEFAULT_LEVEL = {"zstd": 1, "lz4": 1, "lz4hc": 5, "blosclz": 5, "zlib": 1, "gzip": 1}
@@ -110,6 +113,25 @@ def task_regions(array: ArraySpec) -> Iterator[Region]:
     y = len(array.shape) - 2
     steps = [n if axis == y else step for axis, (n, step) in enumerate(zip(array.shape, array.shards, strict=True))]
     yield from product(*[_steps(0, n, step) for n, step in zip(array.shape, steps, strict=True)])
+
+
+def layer_regions(array: ArraySpec, region: Region, channels: int) -> Iterator[Region]:
+    """Cut what one task writes into layers, which are read and encoded one after the other.
+
+    A layer is whole y and x and as many chunks of z, then steps of c and t, as fit in ``LAYER_BYTES``, at least one
+    chunk: a worker holds a part of a shard, which stays in the cache between reading and encoding. In the order of
+    the layers the cells of a region follow each other.
+    """
+    size = {axis: stop - start for axis, (start, stop) in zip(array.axes, region, strict=True)}
+    chunk = dict(zip(array.axes, array.chunks, strict=True))
+    step = size | {axis: chunk[axis] for axis in size.keys() & set("tcz")}
+    if "c" in size and channels > 1:
+        step["c"] = channels
+    plane_bytes = size["y"] * size["x"] * np.dtype(array.dtype).itemsize * channels
+    _grow(step, chunk, size, plane_bytes, LAYER_BYTES, channels)
+    yield from product(
+        *[_steps(start, stop, step[axis]) for axis, (start, stop) in zip(array.axes, region, strict=True)]
+    )
 
 
 def _steps(start: int, stop: int, step: int) -> list[tuple[int, int]]:
