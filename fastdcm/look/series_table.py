@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 GAP = 1
 HEADINGS = {"patient": "bold", "study": "cyan", "series": "dim"}
+PLURALS = {"study": "studies", "series": "series"}
+LEAST_UID = 12
+NOISE_MM = 5e-3
+"""Smaller gaps come from thicknesses that were rounded."""
 
 
 class Column(NamedTuple):
@@ -33,9 +37,11 @@ class Column(NamedTuple):
     text: Callable[[Row], str]
     least: int
     """Narrowest width that still tells something."""
+    usual: int
+    """Wider only where there is room left."""
     most: int
     rank: int
-    """The largest goes first where the terminal is narrow; 0 always stays."""
+    """The largest goes first where the terminal is narrow; 0 always stays, 1 wherever it fits at its least width."""
     right: bool = False
 
 
@@ -61,26 +67,51 @@ def _length(name: str) -> Callable[[Row], str]:
     return lambda row: "" if row[name] is None else mm_text(row[name])
 
 
+def _gap(row: Row) -> str:
+    """Return what is between slices with its sign: + is not imaged, - overlaps."""
+    gap = row["gap"]
+    if gap is None or abs(gap) < NOISE_MM:
+        return "" if gap is None else "0"
+    return f"{'+' if gap > 0 else '-'}{mm_text(abs(gap))}"
+
+
+def clock_text(time: str | None) -> str:
+    """Return a DICOM time (TM, PS3.5 6.2) to the second.
+
+    >>> clock_text("162606.123000")
+    '16:26:06'
+    """
+    digits = (time or "").partition(".")[0]
+    if not (digits.isascii() and digits.isdigit() and len(digits) in (2, 4, 6)):
+        return clean(time or "")
+    return ":".join(digits[place : place + 2] for place in range(0, len(digits), 2))
+
+
+def _clock(name: str) -> Callable[[Row], str]:
+    return lambda row: clock_text(row[name])
+
+
 def _reasons(row: Row) -> str:
     return clean(row["reasons"] or "").replace(";", ", ")
 
 
 COLUMNS: Mapping[str, Column] = {
-    "modality": Column("mod", _plain("modality"), 2, 4, 0),
-    "kind": Column("kind", _plain("kind"), 9, 12, 0),
-    "description": Column("description", _plain("description"), 8, 40, 0),
-    "slices": Column("slices", _count, 3, 11, 0, right=True),
-    "matrix": Column("matrix", _matrix, 7, 11, 0, right=True),
-    "spacing": Column("spacing mm", _spacing, 16, 22, 0),
-    "kernel": Column("kernel", _plain("kernel"), 6, 14, 0),
-    "dtype": Column("type", _plain("dtype"), 5, 8, 1),
-    "thickness": Column("thick", _length("thickness"), 3, 6, 5, right=True),
-    "gap": Column("gap", _length("gap"), 3, 6, 6, right=True),
-    "creation_time": Column("created", _plain("creation_time"), 6, 15, 7),
-    "content_time": Column("content", _plain("content_time"), 6, 15, 7),
-    "bytes": Column("size", lambda row: size_text(row["bytes"] or 0), 5, 8, 4, right=True),
-    "reasons": Column("flags", _reasons, 16, 48, 2),
+    "modality": Column("mod", _plain("modality"), 3, 3, 4, 0),
+    "kind": Column("kind", _plain("kind"), 9, 12, 12, 0),
+    "description": Column("description", _plain("description"), 7, 20, 40, 0),
+    "slices": Column("slices", _count, 6, 8, 11, 0, right=True),
+    "matrix": Column("matrix", _matrix, 7, 11, 11, 0, right=True),
+    "spacing": Column("spacing mm", _spacing, 17, 22, 22, 0),
+    "thickness": Column("thick", _length("thickness"), 5, 6, 6, 2, right=True),
+    "gap": Column("gap", _gap, 4, 6, 6, 1, right=True),
+    "kernel": Column("kernel", _plain("kernel"), 6, 10, 14, 0),
+    "creation_time": Column("created", _clock("creation_time"), 8, 8, 15, 5),
+    "content_time": Column("content", _clock("content_time"), 8, 8, 15, 6),
+    "dtype": Column("type", _plain("dtype"), 5, 8, 8, 3),
+    "bytes": Column("size", lambda row: size_text(row["bytes"] or 0), 5, 8, 8, 7, right=True),
+    "reasons": Column("flags", _reasons, 16, 24, 48, 4),
 }
+CLOCKS = ("creation_time", "content_time")
 SHOWN_BY = {"rows": "matrix", "columns": "matrix", "timepoints": "slices", "channels": "slices"} | {
     f"spacing_{axis}": "spacing" for axis in "xyz"
 }
@@ -114,14 +145,14 @@ def series_lines(table: pa.Table, width: int, *, sort: str | None = None, group:
     names = _columns_for(sort, group)
     flat = bool(sort or group)
     label = _short_name if flat else lambda row: str(row["index"])
-    depth = 2 if flat else 4
+    depth = 2 if flat else 3
     layout = _fit(rows, names, width - depth - _widest(label, rows) - GAP)
     if not rows:
         return
     indent = " " * depth
     title = "series" if flat else "n"
     lines = [Text(indent + _cells([(title, _widest(label, rows), False)], layout, None), "bold")]
-    for item in _grouped(rows, group) if flat else _tree(rows):
+    for item in _grouped(rows, group) if flat else _tree(rows, width):
         lines += (
             [item] if isinstance(item, Text) else _row_lines(item, label(item), _widest(label, rows), layout, indent)
         )
@@ -149,7 +180,7 @@ def total_lines(table: pa.Table, outcomes: Mapping[str, int] | None = None) -> I
     ]
     yield Text(
         f"{', '.join(counts)}; {count_text(sum(row['frames'] or 0 for row in rows), 'frame')}, "
-        f"{size_text(sum(row['bytes'] or 0 for row in rows))} of voxels",
+        f"{size_text(sum(row['bytes'] or 0 for row in rows))} in files",
         "bold",
     )
     for name in ("modality", "kind"):
@@ -173,10 +204,13 @@ def _columns_for(sort: str | None, group: str | None) -> dict[str, Column]:
     names = dict(COLUMNS)
     for name in (sort, group):
         shown = SHOWN_BY.get(name or "", name)
-        if shown in names:
+        if shown in CLOCKS:  # the order of reconstruction: both clocks beside spacing and kernel
+            names |= {clock: names[clock]._replace(rank=0) for clock in CLOCKS}
+            names |= {less: names[less]._replace(rank=rank) for less, rank in (("matrix", 8), ("modality", 9))}
+        elif shown in names:
             names[shown] = names[shown]._replace(rank=0)
         elif shown is not None and shown not in ("series", "index"):
-            names[shown] = Column(shown, _plain(shown), 6, 24, 0)
+            names[shown] = Column(shown, _plain(shown), 6, 16, 24, 0)
     return names
 
 
@@ -189,23 +223,26 @@ def _fit(rows: Sequence[Row], columns: Mapping[str, Column], room: int) -> dict[
     }
     kept = dict(natural)
     while kept:
-        least = {name: min(columns[name].least, natural[name]) for name in kept}
         droppable = max(kept, key=lambda name: columns[name].rank)
-        spare = (
-            room - GAP * (len(kept) - 1) - (sum(kept.values()) if columns[droppable].rank > 1 else sum(least.values()))
-        )
-        if spare >= 0 or columns[droppable].rank == 0:
+        rank = columns[droppable].rank
+        needed = sum(
+            min(natural[name], columns[name].usual if rank > 1 else columns[name].least) for name in kept
+        ) + GAP * (len(kept) - 1)
+        if needed <= room or rank == 0:
             break
         del kept[droppable]
-    return {name: (columns[name], n) for name, n in _shorten(kept, columns, room).items()}
+    usual = {name: column.usual for name, column in columns.items()}
+    least = {name: column.least for name, column in columns.items()}
+    widths = _shorten(_shorten(kept, usual, room), least, room)
+    return {name: (columns[name], n) for name, n in widths.items()}
 
 
-def _shorten(widths: dict[str, int], columns: Mapping[str, Column], room: int) -> dict[str, int]:
-    """Take columns of width from the one that is furthest above its least width until all fit."""
+def _shorten(widths: Mapping[str, int], floor: Mapping[str, int], room: int) -> dict[str, int]:
+    """Take columns of width from the one that is furthest above its floor until all fit."""
     widths = dict(widths)
     while sum(widths.values()) + GAP * (len(widths) - 1) > room:
-        name = max(widths, key=lambda name: widths[name] - columns[name].least)
-        if widths[name] <= columns[name].least:
+        name = max(widths, key=lambda name: widths[name] - floor[name])
+        if widths[name] <= floor[name]:
             break
         widths[name] -= 1
     return widths
@@ -234,19 +271,38 @@ def _row_lines(
         yield Text(under + _reasons(row), "yellow")
 
 
-def _tree(rows: Iterable[Row]) -> Iterator[Text | Row]:
-    """Yield rows under the headings of their patient, study and series."""
+def _tree(rows: Iterable[Row], width: int) -> Iterator[Text | Row]:
+    """Yield rows under the headings of their patient, study and series, each with what it holds."""
     ordered = sorted(rows, key=lambda row: [str(row[name]) for name in HEADINGS] + [f"{row['index']:09d}"])
-    last: dict[str, Any] = {}
-    for row in ordered:
-        new = False
-        for depth, (name, style) in enumerate(HEADINGS.items()):
-            new = new or name not in last or last[name] != row[name]
-            if new:
-                date = f"{clean(row['study_date'])} " if name == "study" and row["study_date"] else ""
-                yield Text(" " * depth + f"{name} {date}{clean(row[name])}", style)
-            last[name] = row[name]
-        yield row
+    yield from _branches(ordered, tuple(HEADINGS), 0, width)
+
+
+def _branches(rows: Sequence[Row], levels: Sequence[str], depth: int, width: int) -> Iterator[Text | Row]:
+    if not levels:
+        yield from rows
+        return
+    name, *below = levels
+    for value, members in groupby(rows, key=lambda row: row[name]):
+        own = list(members)
+        held = [count_text(len({row[below[0]] for row in own}), below[0], PLURALS[below[0]])] if below else []
+        holds = ", ".join([*held, _file_count(own)])
+        date = f"{clean(own[0]['study_date'])} " if name == "study" and own[0]["study_date"] else ""
+        yield Text(_heading(f"{' ' * depth}{name} {date}", clean(value), holds, width), HEADINGS[name])
+        yield from _branches(own, below, depth + 1, width)
+
+
+def _file_count(rows: Sequence[Row]) -> str:
+    """Return the number of files; of frames where one file may be in several volumes."""
+    files, frames = (sum(row[name] or 0 for row in rows) for name in ("files", "frames"))
+    series = {(row["patient"], row["study"], row["series"]) for row in rows}
+    return count_text(files, "file") if files == frames or len(series) == len(rows) else count_text(frames, "frame")
+
+
+def _heading(before: str, uid: str, holds: str, width: int) -> str:
+    """Return a heading that fits: a UID loses its beginning, as its end is what commands take for the whole."""
+    room = width - cell_len(before) - cell_len(holds) - 2 * GAP
+    shown = uid if cell_len(uid) <= room or room < LEAST_UID else f"…{uid[len(uid) - room + 1 :]}"
+    return f"{before}{shown}{' ' * 2 * GAP}{holds}"
 
 
 def _grouped(rows: Sequence[Row], group: str | None) -> Iterator[Text | Row]:
@@ -255,7 +311,8 @@ def _grouped(rows: Sequence[Row], group: str | None) -> Iterator[Text | Row]:
         return
     for value, members in groupby(sorted(rows, key=lambda row: _sort_key(row[group])), key=lambda row: row[group]):
         block = list(members)
-        yield Text(f"{group} {'-' if value is None else clean(value)}: {count_text(len(block), 'volume')}", "bold cyan")
+        said = "-" if value is None else clock_text(value) if group in CLOCKS else clean(value)
+        yield Text(f"{group} {said}: {count_text(len(block), 'volume')}, {_file_count(block)}", "bold cyan")
         yield from block
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
+MICROSCOPIC_MM = 0.01
+"""Pixels of slides are smaller, and three decimals would say nothing of them."""
 PIPE_COLUMNS = 160
 """Width of what is not a terminal and has no ``COLUMNS``: a file is not cut as a screen is."""
 
@@ -65,4 +67,6 @@ def count_text(n: int, noun: str, plural: str | None = None) -> str:
 
 def mm_text(value: float | None) -> str:
     """Return a length with as few digits as tell spacings apart, ``-`` where unknown."""
-    return "-" if value is None else f"{value:.3f}".rstrip("0").rstrip(".")
+    if value is None:
+        return "-"
+    return f"{value:.2g}" if 0 < abs(value) < MICROSCOPIC_MM else f"{value:.3f}".rstrip("0").rstrip(".")

@@ -39,4 +39,5 @@ def test_counts_and_lengths() -> None:
         "2 studies",
         "0 files",
     ]
-    assert [mm_text(None), mm_text(5.0), mm_text(0.703125)] == ["-", "5", "0.703"]
+    assert [mm_text(None), mm_text(5.0), mm_text(0.703125), mm_text(0.0)] == ["-", "5", "0.703", "0"]
+    assert [mm_text(0.000499), mm_text(0.0123)] == ["0.0005", "0.012"]
