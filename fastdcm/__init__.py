@@ -75,7 +75,15 @@ __all__ = [
 
 
 def scan(sources: Any, **options: Any) -> SeriesMap:
-    """Read the headers of DICOM files, and tell what volumes they are; see ``fastdcm.run.survey.scan``."""
+    """Read the headers of DICOM files, and tell what volumes they are; see ``fastdcm.run.survey.scan``.
+
+    Examples
+    --------
+    >>> import fastdcm
+    >>> found = fastdcm.scan("export", where="kernel == 'LUNG'")
+    >>> found.table.num_rows, len(found.left_out)
+    (5, 3)
+    """
     from fastdcm.run.survey import scan as scan_sources
 
     return scan_sources(sources, **options)

@@ -1,13 +1,13 @@
-"""The pages for users are true: every Python snippet gives what it says, every command line runs."""
+"""The pages and docstrings for users are true: every Python snippet gives what it says, every command line runs."""
 
 from __future__ import annotations
 
 import doctest
+import importlib
+import pkgutil
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,19 +23,10 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
-@pytest.fixture(scope="module")
-def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ``dicom``: a tenth of the chest export."""
-    folder = tmp_path_factory.mktemp("docs")
-    command = [sys.executable, str(ROOT / "scripts" / "make_export.py"), "ct-four", str(folder / "dicom")]
-    subprocess.run([*command, "--scale", "0.1"], check=True, capture_output=True, timeout=120)
-    return folder
-
-
 @pytest.fixture
-def names(export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def names(chest_export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The current folder is one with ``dicom`` and ``one.dcm``; the names that the pages presuppose."""
-    (tmp_path / "dicom").symlink_to(export / "dicom")
+    (tmp_path / "dicom").symlink_to(chest_export)
     monkeypatch.chdir(tmp_path)
     table = fastdcm.scan("dicom").table
     uids = dict(zip(table["description"].to_pylist(), table["series"].to_pylist(), strict=True))
@@ -75,6 +66,63 @@ def test_every_snippet_and_command_of_a_page(
         seen += len(test.examples)
         assert not runner.failures, "".join(said)
     assert seen > 10
+
+
+PUBLIC = (
+    fastdcm.compare,
+    fastdcm.convert,
+    fastdcm.diff,
+    fastdcm.explain,
+    fastdcm.export,
+    fastdcm.header,
+    fastdcm.open,
+    fastdcm.scan,
+    fastdcm.tags,
+    fastdcm.verify,
+    fastdcm.Store.query,
+    fastdcm.Volume.affine,
+    fastdcm.Volume.numpy,
+)
+
+
+@pytest.fixture
+def chest_store(chest_export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The current folder is one with ``export`` and ``out.zarr``, as the examples of docstrings presuppose."""
+    (tmp_path / "export").symlink_to(chest_export)
+    monkeypatch.chdir(tmp_path)
+    assert fastdcm.convert("export", "out.zarr").exit_code == 0
+
+
+@pytest.mark.usefixtures("chest_store")
+def test_every_public_function_has_examples_that_run() -> None:
+    runner = doctest.DocTestRunner(optionflags=FLAGS)
+    for function in PUBLIC:
+        found = [
+            test for test in doctest.DocTestFinder(recurse=False).find(function, function.__name__) if test.examples
+        ]
+        assert found, f"{function.__qualname__} has no example"
+        said: list[str] = []
+        for test in found:
+            assert not any(doctest.SKIP in example.options for example in test.examples), function.__qualname__
+            runner.run(test, out=said.append)
+        assert not runner.failures, "".join(said)
+
+
+@pytest.mark.usefixtures("chest_store")
+def test_the_examples_of_inner_functions_run() -> None:
+    names = [module.name for module in pkgutil.walk_packages(fastdcm.__path__, "fastdcm.")]
+    found = [
+        test
+        for name in names
+        if name != "fastdcm.__main__"
+        for test in doctest.DocTestFinder().find(importlib.import_module(name))
+    ]
+    said: list[str] = []
+    runner = doctest.DocTestRunner(optionflags=FLAGS)
+    for test in found:
+        runner.run(test, out=said.append)
+    assert len([test for test in found if test.examples]) > 10
+    assert not runner.failures, "".join(said)
 
 
 def test_a_wrong_result_is_seen() -> None:

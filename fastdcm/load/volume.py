@@ -49,6 +49,13 @@ def open(path: str | Path) -> Store | Volume:
     ------
     UsageError
         The folder is neither.
+
+    Examples
+    --------
+    >>> import fastdcm
+    >>> store = fastdcm.open("out.zarr")
+    >>> len(store), store[0].axes
+    (5, 'zyx')
     """
     folder = Path(path)
     attributes = _group_attributes(folder)
@@ -161,6 +168,13 @@ class Volume:
         ------
         GeometryError
             The stack is uneven or has no position, and ``nominal`` is False.
+
+        Examples
+        --------
+        >>> import fastdcm
+        >>> volume = fastdcm.open("out.zarr").query("kernel == 'LUNG' and spacing_z < 2")[0]
+        >>> (volume.affine() @ (0, 0, 1, 1)).tolist()  # ImagePositionPatient of the second slice
+        [-194.2, -200.0, -151.0, 1.0]
         """
         if space not in ("LPS", "RAS"):
             raise UsageError(f"space is LPS or RAS, not {space!r}")
@@ -183,6 +197,13 @@ class Volume:
         -------
         ndarray
             Axes as in ``axes``.
+
+        Examples
+        --------
+        >>> import fastdcm
+        >>> volume = fastdcm.open("out.zarr").query("kernel == 'LUNG' and spacing_z < 2")[0]
+        >>> volume.numpy(((0, 16), (200, 296), (200, 296))).shape
+        (16, 96, 96)
         """
         return np.asarray(self.array[self._selection(roi)])
 
@@ -284,6 +305,12 @@ class Store(Sequence[Volume]):
 
         For example ``modality == 'CT' and slices > 30 and spacing_z <= 1.25``; the language is that of ``--where``.
         Raises UsageError, with the columns, where the expression is not usable.
+
+        Examples
+        --------
+        >>> import fastdcm
+        >>> len(fastdcm.open("out.zarr").query("modality == 'CT' and slices > 20 and spacing_z <= 1.25"))
+        2
         """
         from fastdcm.load.query import filter_rows
 

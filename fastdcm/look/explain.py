@@ -131,9 +131,11 @@ def explain(
 
     Examples
     --------
-    >>> found = fastdcm.explain("export", series="1.2.3.4")
+    >>> import fastdcm
+    >>> found = fastdcm.explain("export", series="kernel == 'LUNG' and spacing_z < 2")
     >>> for volume in found.volumes:
-    ...     print(volume.title, [sentence.text for sentence in volume.splits])
+    ...     print(volume.title)
+    CT volume: 26 slices of 512 x 512, 0.75 x 0.781 x 1.25 mm
     """
     from fastdcm.run.survey import scan
 
