@@ -38,6 +38,7 @@ JPEG_LS = "1.2.840.10008.1.2.4.80"
 JPEG_2000 = "1.2.840.10008.1.2.4.90"
 SOP_CLASS = {"CT": "1.2.840.10008.5.1.4.1.1.2", "MR": "1.2.840.10008.5.1.4.1.1.4", "CR": "1.2.840.10008.5.1.4.1.1.1"}
 REPORT = "1.2.840.10008.5.1.4.1.1.88.11"
+TINY_SLICES = 50
 START_S = 16 * 3600 + 25 * 60
 """When the first image was made: series follow each other by half a minute."""
 LONG = frozenset({"OB", "OW", "OF", "SQ", "UC", "UN", "UR", "UT"})
@@ -425,6 +426,19 @@ def write_cr(folder: Path, seed: int, scale: float) -> list[Path]:
     return paths
 
 
+def write_tiny(folder: Path, first: int, last: int, seed: int) -> int:
+    """Write CT series of 50 slices of 32 x 32, a folder each, numbered ``first`` to ``last``; return the files."""
+    noise = Noise(seed)
+    slices = [ct_slice(noise, k / TINY_SLICES, 14.0, 32, 32) for k in range(TINY_SLICES)]
+    positions = [(-12.0, -11.0, -100.0 + 2.5 * k) for k in range(TINY_SLICES)]
+    for number in range(first, last):
+        plan = Plan("CT", f"T{number // 8}", f"TINY{seed}-{number // 4}", f"Tiny {number}", number % 4 + 1, "STANDARD",
+                    "2.500000", "ORIGINAL\\PRIMARY\\AXIAL", 32, 32, AXIAL, "0.781250\\0.750000", EXPLICIT,
+                    False)  # fmt: skip
+        write_series(folder / f"{number // 1000:04d}" / f"{number:06d}", plan, positions, slices.__getitem__)
+    return TINY_SLICES * (last - first)
+
+
 def write_hospital(folder: Path, seed: int, scale: float) -> Counter[str]:
     """Write all of the above in nested folders, with what else lies on such disks; return the expected outcomes."""
     ct = write_ct(folder / "RADIOLOGY" / "CT0001" / "ST1", f"H{seed}", seed, scale)
@@ -530,6 +544,11 @@ def make(workload: str, folder: Path, scale: float, seed: int, studies: int) -> 
     if workload == "compressed":
         syntaxes = (JPEG_LOSSLESS, JPEG_LS, JPEG_2000, RLE)
         return Counter(converted=len(write_ct(folder, f"P{seed}", seed, scale, syntaxes)))
+    if workload == "tiny":
+        n = max(1, round(10_000 * scale) // TINY_SLICES)
+        parts = [(folder, start, min(start + 500, n), seed) for start in range(0, n, 500)]
+        with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+            return Counter(converted=sum(pool.map(write_tiny, *zip(*parts, strict=True))))
     if workload == "hospital":
         return write_hospital(folder, seed, scale)
     return write_index(folder, round(1_000_000 * scale))
@@ -538,7 +557,7 @@ def make(workload: str, folder: Path, scale: float, seed: int, studies: int) -> 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line, write, and print the summary."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    workloads = ("ct-four", "mr-small", "cr-singles", "compressed", "hospital", "headers-1m")
+    workloads = ("ct-four", "mr-small", "cr-singles", "compressed", "tiny", "hospital", "headers-1m")
     parser.add_argument("workload", choices=workloads)
     parser.add_argument("out", type=Path, help="folder that does not exist yet, or is empty")
     parser.add_argument("--scale", type=float, default=1.0, help="of the number of images (default 1)")
