@@ -313,11 +313,13 @@ def stored_type(tags: Tags) -> str | None:
 
 
 def output_type(tags: Tags) -> str | None:
-    """Return the type that SimpleITK gives the values: the least that holds all that the header allows."""
+    """Return the type that SimpleITK gives the values: the least that holds what the header allows after rescaling."""
     stored = stored_type(tags)
     if stored is None or stored.startswith("float"):
         return stored
     slope, intercept = rescale_of(tags)
+    if (slope, intercept) == (1.0, 0.0):
+        return stored
     if slope != int(slope) or intercept != int(intercept):
         return "float64"
     allocated = tags.whole(0x00280100) or 16

@@ -49,9 +49,11 @@ class Image:
     """The image of one file as SimpleITK's reader gives it, from the header alone.
 
     Deliberately not as SimpleITK: the types are those of the header, where SimpleITK looks into a JPEG 2000 stream that
-    says otherwise; frames that are not evenly spaced keep their spacing in the plane (SimpleITK: 1, 1, 1); and what the
-    file does not say is named in ``assumed``. One file's third spacing is Spacing Between Slices if it has it, and else
-    1: only a series has positions to compare (``fastdcm.scan``). Of a clip it is the time between frames in ms.
+    says otherwise; frames that are not evenly spaced keep the spacing that the file says (SimpleITK: 1, 1, 1); frames
+    in one place are not 0 mm apart; and what the file does not say is named in ``assumed``.
+
+    One file's third spacing is Spacing Between Slices where it has it, else 1: only a series has positions to compare
+    (``fastdcm.scan``). Of a clip it is the time between frames in ms, as for SimpleITK.
     """
 
     size: tuple[int, int, int]
