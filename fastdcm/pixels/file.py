@@ -88,6 +88,18 @@ class SourceFile:
         self.bytes_read += len(header)
         return header
 
+    def header_and_pixels(self, pixels: memoryview) -> bytes:
+        """Return the header, and fill ``pixels`` (writable, contiguous, of bytes) with what follows: by one read.
+
+        Raises
+        ------
+        SourceError
+            TRUNCATED if the file ends earlier.
+        """
+        header = bytearray(self.pixel_offset)
+        self.read_into(0, memoryview(header), pixels)
+        return bytes(header)
+
     def _check(self, offset: int, length: int) -> None:
         if offset < 0 or length < 0 or offset + length > self.size:
             raise SourceError(

@@ -37,7 +37,7 @@ class Layout:
     notes: tuple[tuple[Code, str], ...]
 
 
-def layout_of(file: SourceFile, source: FrameSource, header: bytes | None, *, expand_palette: bool) -> Layout:
+def layout_of(file: SourceFile, source: FrameSource, *, expand_palette: bool) -> Layout:
     """Look at the pixel value's first bytes and say how frames are read from it.
 
     Raises
@@ -49,6 +49,7 @@ def layout_of(file: SourceFile, source: FrameSource, header: bytes | None, *, ex
     notes: list[tuple[Code, str]] = []
     palette = None
     if expand_palette and pixels.photometric.startswith("PALETTE"):
+        header = file.header()
         if header is None:
             raise SourceError(Code.UNSUPPORTED_PIXELS, "the header is too long to look for a palette")
         palette = read_palette(header)

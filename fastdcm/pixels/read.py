@@ -15,7 +15,7 @@ import numpy.typing as npt
 from fastdcm.errors import Code, SourceError
 from fastdcm.model import FrameFault, FrameSource, PixelFormat, ValueRule
 from fastdcm.pixels import native, values
-from fastdcm.pixels.file import SourceFile, open_source
+from fastdcm.pixels.file import HEADER_BYTES_MAX, SourceFile, open_source
 from fastdcm.pixels.frame import (
     Layout,
     check_native_range,
@@ -106,11 +106,18 @@ def _read_file(
     header = None
     try:
         with open_source(cells[0][1]) as file:
-            header = file.header()
-            layout = layout_of(file, cells[0][1], header, expand_palette=rule.channels == 3)
+            layout = layout_of(file, cells[0][1], expand_palette=rule.channels == 3)
             findings.notes += [(cells[0][0], code, message) for code, message in layout.notes]
-            for frame, group in _by_frame(cells).items():
-                _read_group(file, layout, frame, group, rule, rows, out, findings)
+            cell, source = cells[0]
+            if len(cells) == 1 and _is_next(file, layout, source, rows, out[cell]):
+                check_native_range(file, 0, out[cell].nbytes)
+                stored = out[cell].view(native.stored_dtype(layout.pixels))
+                header = file.header_and_pixels(stored.data.cast("B"))
+                findings.overflow |= _finish_direct(stored, source, rule, out[cell])
+            else:
+                header = file.header()
+                for frame, group in _by_frame(cells).items():
+                    _read_group(file, layout, frame, group, rule, rows, out, findings)
             findings.bytes_read += file.bytes_read
     except Exception as error:  # noqa: BLE001 - a bad input becomes a value here, whichever library found it bad
         code, message = fault_of(error)
@@ -178,13 +185,28 @@ def _is_direct(layout: Layout, out: Array, rows: Rows) -> bool:
 def _read_direct(
     file: SourceFile, layout: Layout, source: FrameSource, rule: ValueRule, rows: Rows, out: Array
 ) -> bool:
-    pixels = layout.pixels
     offset, length, _ = native_range(layout, source.frame, rows)
     check_native_range(file, offset, length)
-    stored = out.view(native.stored_dtype(pixels))
+    stored = out.view(native.stored_dtype(layout.pixels))
     file.read_into(file.pixel_offset + offset, stored.data.cast("B"))
-    native.clear_unused_bits(stored, pixels.bits_stored, pixels.high_bit)
+    return _finish_direct(stored, source, rule, out)
+
+
+def _finish_direct(stored: Array, source: FrameSource, rule: ValueRule, out: Array) -> bool:
+    native.clear_unused_bits(stored, source.format.bits_stored, source.format.high_bit)
     return values.apply(stored, *transform_of(source, rule), out)
+
+
+def _is_next(file: SourceFile, layout: Layout, source: FrameSource, rows: Rows, out: Array) -> bool:
+    """Tell whether the pixels wanted are what follows the header, and can be read into the block."""
+    return (
+        layout.ranges is None
+        and source.tile < 0
+        and source.frame == rows[0] == 0
+        and file.inflated is None
+        and file.pixel_offset <= HEADER_BYTES_MAX
+        and _is_direct(layout, out, rows)
+    )
 
 
 def _place(stored: Array, source: FrameSource, rule: ValueRule, out: Array) -> bool:
@@ -235,8 +257,7 @@ def same_pixels(first: FrameSource, second: FrameSource) -> bool:
     try:
         with open_source(first) as file, open_source(second) as other:
             layouts = [
-                layout_of(opened, source, None, expand_palette=False)
-                for opened, source in ((file, first), (other, second))
+                layout_of(opened, source, expand_palette=False) for opened, source in ((file, first), (other, second))
             ]
             if _encoding(first, layouts[0]) == _encoding(second, layouts[1]) and _raw(
                 file, layouts[0], first.frame
@@ -251,7 +272,7 @@ def find_fault(source: FrameSource) -> tuple[Code, str] | None:
     """Return code and message of why a frame cannot be read or decoded, None where it can."""
     try:
         with open_source(source) as file:
-            _tile(file, layout_of(file, source, None, expand_palette=False), source)
+            _tile(file, layout_of(file, source, expand_palette=False), source)
     except Exception as error:  # noqa: BLE001 - a bad input becomes a value here
         return fault_of(error)
     return None
