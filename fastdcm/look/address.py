@@ -93,7 +93,11 @@ def choose_series(found: SeriesMap, which: str | None) -> SeriesEntry:
         chosen = [n for n, entry in enumerate(entries) if any(plan.path in paths for plan in entry.plans)]
     if len(chosen) == 1:
         return entries[chosen[0]]
-    lines = [_series_line(entries[n]) for n in chosen or range(len(entries))]
+    listed = [entries[n] for n in chosen or range(len(entries))]
+    studies = [entry.frames.texts["study_uid"][0] or "" for entry in listed]
+    lines = _with_studies(
+        [_series_line(entry) for entry in listed], [uids[n] for n in chosen or range(len(uids))], studies
+    )
     raise UsageError(_not_one("series", "series", which, len(chosen), lines, "--series UID"))
 
 
@@ -125,6 +129,8 @@ def find_series(
     if which is None or _UID_END.fullmatch(which):
         index = read_index(engine, sources, (), progress)
         series = _series_in(index)
+        if not series:
+            raise UsageError(_no_series(index))
         return SeriesFiles(index, *_one_series(series, which))
     found = survey_on(engine, sources, Options(), progress=progress)
     texts = choose_series(found, which).frames.texts
@@ -161,6 +167,14 @@ def _series_in(index: Index) -> dict[tuple[str, ...], _Series]:
     return series
 
 
+def _no_series(index: Index) -> str:
+    """Say why there is no series; of a single file what it is instead."""
+    if len(index.instances) > 1:
+        return f"there is no series in the {len(index.instances)} files"
+    path, message = (index.instances[name][0].as_py() for name in ("path", "message"))
+    return f"{clean(path)} is in no series: {message or 'it has no Series Instance UID'}"
+
+
 def _one_series(series: Mapping[tuple[str, ...], _Series], which: str | None) -> tuple[tuple[int, ...], str]:
     """Return rows and UID of the series that is meant."""
     keys = list(series)
@@ -171,8 +185,9 @@ def _one_series(series: Mapping[tuple[str, ...], _Series], which: str | None) ->
     if len(chosen) == 1:
         key = keys[chosen[0]]
         return tuple(series[key].rows), key[-1]
-    listed = [series[keys[n]] for n in chosen or range(len(keys))]
-    lines = [f"{one.line}  {count_text(len(one.rows), 'file')}" for one in listed]
+    listed = [keys[n] for n in chosen or range(len(keys))]
+    lines = [f"{series[key].line}  {count_text(len(series[key].rows), 'file')}" for key in listed]
+    lines = _with_studies(lines, [key[-1] for key in listed], [key[-2] for key in listed])
     raise UsageError(_not_one("series", "series", which, len(chosen), lines, "--series UID or PATH#UID"))
 
 
@@ -224,6 +239,13 @@ def _not_one(noun: str, plural: str, which: str | None, n: int, lines: Sequence[
     more = [f"  ... and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
     choose = f"; choose one ({how}, or an expression such as \"kernel == 'LUNG'\"):" if lines else ""
     return "\n".join([fits + choose, *(f"  {line}" for line in lines[:LISTED]), *more])
+
+
+def _with_studies(lines: Sequence[str], uids: Sequence[str], studies: Sequence[str]) -> list[str]:
+    """Name the study of each series too where one Series Instance UID is there several times."""
+    if len(set(uids)) == len(uids):
+        return list(lines)
+    return [f"{line}  study {clean(study)}" for line, study in zip(lines, studies, strict=True)]
 
 
 def _series_line(entry: SeriesEntry) -> str:

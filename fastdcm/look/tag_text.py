@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 from rich.cells import cell_len, set_cell_size
@@ -12,6 +13,8 @@ from fastdcm.run.series_tags import SeriesTags, TagColumn
 from fastdcm.scan.dictionary import creator_tag, keyword_of, name_of
 from fastdcm.scan.leaves import FRAMES, Leaf, Path
 from fastdcm.scan.listing import Listed
+
+_FRACTION = re.compile(r"\.\d+(?![\d.eE])")
 
 
 def tag_text(path: Path) -> str:
@@ -87,11 +90,16 @@ def values_text(column: TagColumn | None, noun: str = "file") -> str:
 def _some(column: TagColumn, n_distinct: int) -> str:
     """Return the ends of what can be ordered, else the first few values."""
     if column.ends is not None and n_distinct > 2:
-        return ", {} .. {}".format(*_apart(*map(leaf_text, column.ends)))
+        return ", {} .. {}".format(*_apart(*map(_short, column.ends)))
     shown = [leaf_text(leaf) or '""' for leaf in column.examples]
     if len(set(shown)) < len(shown):  # sequences: as many items each
         return ""
     return ": " + ", ".join(shown) + (", …" if n_distinct > len(shown) else "")
+
+
+def _short(leaf: Leaf) -> str:
+    """Return a number without the zeros at its end: how many there are says nothing about a range."""
+    return _FRACTION.sub(lambda match: match[0].rstrip("0").rstrip("."), leaf_text(leaf))
 
 
 def _apart(low: str, high: str) -> tuple[str, str]:
