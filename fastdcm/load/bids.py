@@ -66,13 +66,6 @@ def sidecar(volume: Volume, grid: Grid, index: Cell) -> dict[str, bytes]:
     ------
     UsageError
         A diffusion series has an axis t as well as c: FSL and BIDS know four dimensions.
-
-    Examples
-    --------
-    >>> from fastdcm.load.bids import directions_for_fsl
-    >>> import numpy as np
-    >>> directions_for_fsl(np.array([[0.0, 1.0, 0.0]]), np.eye(4)).tolist()
-    [[-0.0, 1.0, 0.0]]
     """
     cells = _Cells.of(volume, index)
     files = {".json": _json(_fields(volume, grid, cells))}
@@ -290,6 +283,13 @@ def directions_for_fsl(vectors: Floats, affine: Floats) -> Floats:
     -------
     ndarray
         (n, 3) of unit length (zeros stay), x negated where the determinant is positive.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastdcm.load.bids import directions_for_fsl
+    >>> directions_for_fsl(np.array([[3.0, 0.0, 4.0]]), np.eye(4)).tolist()
+    [[-0.6, 0.0, 0.8]]
     """
     row: Floats = affine[:3, 0] / np.linalg.norm(affine[:3, 0])
     column = affine[:3, 1] / np.linalg.norm(affine[:3, 1])

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from fastdcm.errors import FastdcmError, GeometryError, UsageError
-from fastdcm.series.geometry import SHEAR
 
 if TYPE_CHECKING:
     import nibabel
@@ -25,6 +24,9 @@ if TYPE_CHECKING:
 SECONDS = {"ms": 1e-3, "millisecond": 1e-3, "s": 1.0, "second": 1.0}
 RGB24 = [("R", "u1"), ("G", "u1"), ("B", "u1")]
 """8-bit colour as NIfTI stores it."""
+SHEAR = 2e-3
+"""Cosine between two axes from which they are sheared: the sine of ``series.geometry``, which ``verify``, that reads
+volumes too, must not depend on."""
 SCANNER, ALIGNED = 1, 2  # NIfTI xform codes: exact geometry, and the nominal one of an uneven stack
 
 

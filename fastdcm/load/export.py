@@ -136,9 +136,12 @@ def export(
     Examples
     --------
     >>> import fastdcm
-    >>> volume = fastdcm.open("out.zarr").volumes[0]  # doctest: +SKIP
-    >>> fastdcm.export(volume, "chest.nii.gz", bids=True)  # doctest: +SKIP
-    (PosixPath('chest.nii.gz'), PosixPath('chest.json'))
+    >>> volume = fastdcm.open("out.zarr").query("kernel == 'LUNG' and spacing_z < 2")[0]
+    >>> [path.name for path in fastdcm.export(volume, "chest.nii.gz", bids=True)]
+    ['chest.nii.gz', 'chest.json']
+    >>> import nibabel
+    >>> nibabel.load("chest.nii.gz").shape == volume.shape[::-1]
+    True
     """
     target = Path(out)
     ending = _ending(target)

@@ -14,8 +14,10 @@ import pytest
 
 import fastdcm
 from fastdcm.errors import GeometryError, UsageError
+from fastdcm.load import bridges
 from fastdcm.load.bridges import MissingPackageError
 from fastdcm.load.volume import Store, Volume
+from fastdcm.series import geometry
 from tests import dicomgen, ministore
 from tests.ministore import Small, write_volume
 
@@ -123,6 +125,17 @@ def test_shear_is_carried_by_direction_and_sform(tmp_path: Path) -> None:
     assert int(nifti.header["qform_code"]) == 0
     again = nibabel.Nifti1Image.from_bytes(nifti.to_bytes())
     np.testing.assert_allclose(again.affine, nifti.affine, atol=1e-4)
+
+
+def test_what_is_no_shear_has_a_qform_too(tmp_path: Path) -> None:
+    """A step that leaves the normal by a thousandth: the sform is exact, ITK takes the rotation of the qform."""
+    assert bridges.SHEAR == geometry.SHEAR
+    affine = AFFINE.copy()
+    affine[1, 2] = 0.0025
+    nifti = nifti_of(made(tmp_path, Small(np.zeros((3, 5, 4), np.int16), affine=affine)))
+    assert int(nifti.header["qform_code"]) == int(nifti.header["sform_code"]) == 1
+    np.testing.assert_allclose(nifti.get_sform(), np.diag([-1, -1, 1, 1]) @ affine, rtol=1e-6)
+    np.testing.assert_allclose(nifti.get_qform(), nifti.get_sform(), atol=2e-3)
 
 
 def test_no_affine_is_refused_unless_nominal(tmp_path: Path) -> None:

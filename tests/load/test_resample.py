@@ -17,7 +17,7 @@ from fastdcm.load.volume import Volume
 from tests import dicomgen
 from tests.ministore import Small, write_volume
 
-SPACING = np.array([0.5, 0.75])  # x, y
+SPACING = (0.75, 0.5)  # y, x
 GRADIENT = np.array([3.0, -5.0, 7.0])
 SHAPE = (9, 7)  # y, x
 
@@ -32,11 +32,11 @@ def points_of(affine: Any, shape: tuple[int, int, int]) -> Any:
 def uneven(folder: Path, positions: Any, dz: float, orientation: Any = dicomgen.AXIAL, **more: Any) -> Volume:
     """Write a ramp on slices at the given positions; direction 3 is from the first to the last."""
     positions = np.asarray(positions, np.float64)
-    planes = [dicomgen.affine_of(position, orientation, SPACING[::-1], (0, 0, 1)) for position in positions]
+    planes = [dicomgen.affine_of(position, orientation, SPACING, (0, 0, 1)) for position in positions]
     points = np.concatenate([points_of(plane, (1, *SHAPE)) for plane in planes])
     values = points @ GRADIENT
     along = (positions[-1] - positions[0]) / np.linalg.norm(positions[-1] - positions[0])
-    affine = dicomgen.affine_of(positions[0], orientation, SPACING[::-1], along * dz)
+    affine = dicomgen.affine_of(positions[0], orientation, SPACING, along * dz)
     geometry = {"affine": None, "uniform": False, "spacing_kind": "patient", **more.pop("geometry", {})}
     values = more.pop("values", values)
     small = Small(values, more.pop("axes", "zyx"), affine, positions, geometry=geometry, **more)
