@@ -306,6 +306,7 @@ def test_uneven_spacing(tmp_path: Path) -> None:
         ({"slope": None, "intercept": None}, "as stored: 12 bits allow 0 to 4095, so uint16"),
         ({"bits_stored": 16}, "int16 does not hold -1024 to 64511"),
         ({"intercept": [0.0, -5.0, 3.0]}, "Rescale Intercept (0028,1052) differs by slice, from -5 to 3"),
+        ({"slope": [1.0, 2.0, 1.0]}, "Rescale Slope (0028,1053) differs by slice, from 1 to 2: values are int16"),
         ({"PixelPaddingValue": 7}, "Pixel Padding Value (0028,0120) is 7 stored, -1017 in the volume"),
     ],
 )
