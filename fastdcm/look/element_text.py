@@ -16,8 +16,8 @@ from typing import Any
 
 from fastdcm.look.terminal import size_text
 from fastdcm.scan import rules
+from fastdcm.scan.dictionary import creator_tag, is_creator, keyword_of, name_of, private_vr
 from fastdcm.scan.listing import ITEM, Listed, Listing
-from fastdcm.scan.pydicom_once import load_pydicom
 from fastdcm.scan.tag_json import BINARY, resolve_vr
 
 _CHARSET, _SIGN = 0x00080005, 0x00280103
@@ -97,18 +97,17 @@ class _Context:
     def note(self, element: Listed) -> None:
         """Take notice of an element that others depend on."""
         raw = element.value or b""
-        group, number = element.tag >> 16, element.tag & 0xFFFF
-        self.in_private = self.private or (bool(group & 1) and element.tag != ITEM)
+        self.in_private = self.private or bool(element.tag >> 16 & 1)
         if element.tag == _CHARSET:
             self.charsets = raw.decode("latin-1").split("\\")
         elif element.tag == _SIGN:
             self.signed = raw[:2] in (b"\1\0", b"\0\1")
-        elif group & 1 and 0x10 <= number <= 0xFF:
-            self.creators[group << 8 | number] = rules.raw_text(raw) or ""
+        elif is_creator(element.tag):
+            self.creators[element.tag] = rules.raw_text(raw) or ""
 
     def creator(self, tag: int) -> str:
         """Return who reserved the block of a private element (PS3.5 7.8.1)."""
-        return self.creators.get(tag >> 16 << 8 | (tag >> 8 & 0xFF), "")
+        return self.creators.get(creator_tag(tag) or 0, "")
 
 
 def _item_counts(elements: Sequence[Listed]) -> dict[int, int]:
@@ -141,33 +140,15 @@ def _described(element: Listed, context: _Context, items: int) -> Element:
 
 def _dictionary(element: Listed, context: _Context) -> tuple[str, str, str]:
     """Return name, keyword and VR."""
-    load_pydicom()
-    from pydicom import datadict
-
-    tag = element.tag
+    tag, said = element.tag, element.vr if element.vr != "UN" else ""
     if tag == ITEM:
         return "Item", "", ""
+    name = name_of(tag, context.creator(tag))
     if tag & 0xFFFF == 0:
-        return "Group Length", "", element.vr or "UL"
+        return name, "", said or "UL"
     if tag >> 16 & 1:
-        return _private_name(element, context)
-    vr = resolve_vr(tag, element.vr, context.signed)
-    if not datadict.dictionary_has_tag(tag) and not datadict.repeater_has_tag(tag):
-        return "", "", vr
-    return datadict.dictionary_description(tag), datadict.dictionary_keyword(tag), vr
-
-
-def _private_name(element: Listed, context: _Context) -> tuple[str, str, str]:
-    from pydicom import datadict
-
-    tag, vr = element.tag, element.vr
-    if 0x10 <= tag & 0xFFFF <= 0xFF:
-        return "Private Creator", "", vr if vr not in ("", "UN") else "LO"
-    try:
-        entry = datadict.get_private_entry(tag, context.creator(tag))
-    except KeyError:
-        return "", "", vr or "UN"
-    return entry[2], "", vr if vr not in ("", "UN") else entry[0].split(" or ")[0] or "UN"
+        return name, "", said or ("LO" if is_creator(tag) else private_vr(tag, context.creator(tag)))
+    return name, keyword_of(tag), resolve_vr(tag, element.vr, context.signed)
 
 
 # ---------------------------------------------------------------------------- values

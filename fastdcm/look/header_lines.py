@@ -10,7 +10,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from fastdcm.look.terminal import clean, count_text, mm_text, size_text
-from fastdcm.scan.pydicom_once import load_pydicom
+from fastdcm.scan import rules
 
 if TYPE_CHECKING:
     from fastdcm.look.element_text import Element
@@ -93,12 +93,14 @@ def _shown(element: Element, width: int) -> str:
     if element.vr in _BINARY and element.vm and element.n_bytes is not None and not element.value.startswith("("):
         return f"({size_text(element.n_bytes)}) {text}"
     if element.vr == "UI" and element.value.startswith("1.2.840.10008."):
-        load_pydicom()
-        from pydicom.uid import UID
-
-        name = UID(element.value).name
-        return text if name == element.value else f"{text} {name}"
+        return f"{text} {_uid_name(element.value)}".rstrip()
     return text
+
+
+def _uid_name(uid: str) -> str:
+    """Return the name of a UID of the standard, empty where it has none."""
+    named = rules.sop_class_name(uid)
+    return "" if not uid or named == uid else named.removesuffix(f" ({uid})")
 
 
 def _fit(text: str, width: int) -> str:
@@ -112,11 +114,8 @@ def _fit(text: str, width: int) -> str:
 
 
 def _file(header: Header) -> Iterator[tuple[str, str]]:
-    load_pydicom()
-    from pydicom.uid import UID
-
     syntax = header.transfer_syntax or ""
-    yield "file", f"{clean(header.sop_class)}, {clean(UID(syntax).name) or 'no transfer syntax'}"
+    yield "file", f"{clean(header.sop_class)}, {_uid_name(syntax) or clean(syntax) or 'no transfer syntax'}"
     if header.private_elements:
         yield "private", f"{count_text(header.private_elements, 'private element')} not shown (--private shows them)"
     if header.problem:
