@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from fastdcm.run.execute import Engine
 
 TAG_WIDTH, LEAST_LABEL, MOST_LABEL = 9, 16, 40
+SHOWN = 4096
+"""Characters of a value in which the table looks for the first difference."""
 KEPT = "the tags that the store keeps"
 
 
@@ -295,7 +297,7 @@ def _table(diff: Diff, width: int) -> Iterator[str]:
     labels = max(cell_len(label_of(row.keyword, row.name)) for row in diff.rows)
     label = min(max(width // 4 - 2, LEAST_LABEL), MOST_LABEL, labels)
     room = width - TAG_WIDTH - label - (last + 1 if last else 0) - 4
-    sides = [cell_len(clean(text or "-")) for row in diff.rows for text in (row.a, row.b)]
+    sides = [cell_len(_shown(text)) for row in diff.rows for text in (row.a, row.b)]
     value = max(min(room // 2, max(sides)), 1)
     titles = ("tag", "name", "A", "B")
     widths = (TAG_WIDTH, label, value, value)
@@ -305,9 +307,13 @@ def _table(diff: Diff, width: int) -> Iterator[str]:
         nested = "[" in row.tag
         tag = cell("" if nested else row.tag, TAG_WIDTH)
         name = cell(label_of(row.keyword, row.name), label, end=nested)
-        a, b = (clean("-" if text is None else text) for text in (row.a, row.b))
+        a, b = _shown(row.a), _shown(row.b)
         a, b = _side_by_side(a, b, value) if max(row.n_distinct) < 2 else (cell(a, value), cell(b, value))
         yield f" {tag} {name} {a} {b} {slices[row.tag].rjust(last)}".rstrip()
+
+
+def _shown(text: str | None) -> str:
+    return "-" if text is None else clean(text[:SHOWN])
 
 
 def _slices(row: DiffRow, diff: Diff) -> str:

@@ -45,7 +45,8 @@ class TagRow:
     constant: bool
     """Whether all files have the element, with one value."""
     value: str | None
-    """The value of all files; None where it varies. A sequence is compared whole and shown as ``2 items``."""
+    """The value of all files; None where it varies. A sequence is compared whole and shown as ``2 items``; a value of
+    more than 64 KiB is cut, and ends with an ellipsis."""
     n_distinct: int
     """Different values, by the bytes without padding (PS3.5 6.2)."""
     n_missing: int
@@ -181,13 +182,14 @@ def tags_lines(tags: Tags, width: int) -> Iterator[Text]:
     for title, rows in (("the same in all files", constant), ("varying", varying)):
         if rows:
             lines.append(Text(f"{title}: {count_text(len(rows), 'tag')}", "bold cyan"))
-        lines += [Text(_line(row, label)) for row in rows]
+        lines += [Text(_line(row, label, width)) for row in rows]
     for line in lines:
         line.truncate(width, overflow="ellipsis")
         yield line
 
 
-def _line(row: TagRow, label: int) -> str:
+def _line(row: TagRow, label: int, width: int) -> str:
     nested = "[" in row.tag
     tag = cell("", TAG_WIDTH) if nested else cell(row.tag, TAG_WIDTH)
-    return f" {tag} {cell(label_of(row.keyword, row.name), label, end=nested)} {row.vr:2} {clean(row.text)}".rstrip()
+    name = cell(label_of(row.keyword, row.name), label, end=nested)
+    return f" {tag} {name} {row.vr:2} {clean(row.text[:width])}".rstrip()

@@ -16,6 +16,7 @@ import xxhash
 
 from fastdcm.errors import Code, SourceError
 from fastdcm.scan import elements, rules, tag_json
+from fastdcm.scan.allow import PHILIPS
 from fastdcm.scan.dictionary import creator_tag, is_creator, private_vr
 from fastdcm.scan.pydicom_once import load_pydicom
 from fastdcm.scan.reference import read_header
@@ -32,8 +33,8 @@ FRAMES = -1
 PER_FRAME = 0x52009230
 HEADER_BYTES_MAX = 2**26
 """A longer header is read element by element, without the values beyond ``bounded.VALUE_BYTES_MAX``."""
-SHOWN_BYTES = 4096
-"""More of a value is not kept; it is compared whole."""
+SHOWN_BYTES, SHOWN_NESTED_BYTES = 2**16, 2**12
+"""More of a value, and of a nested one, is not kept; it is compared whole."""
 _CHARSET, _SIGN = 0x00080005, 0x00280103
 _DEPTH_MAX = 16
 _ITEM = b"\xfe\xff\x00\xe0"
@@ -194,6 +195,8 @@ def leaves_of(element: Element, context: Context) -> Iterator[tuple[Path, int, L
 def _vr_of(element: Element, context: Context) -> str:
     """Return the VR: the file's, or where it has none or UN the dictionary's, for private elements by their creator."""
     tag = element.tag
+    if not tag & 0xFFFF:
+        return "UL"  # of a group's length
     if tag >> 16 & 1 and element.vr in ("", "UN") and (where := creator_tag(tag)):
         creator = dict(context.creators).get(where, b"")
         return private_vr(tag, rules.raw_text(creator) or "") if creator else "UN"
@@ -222,16 +225,18 @@ def _item_leaves(tag: int, number: int, item: Dataset, context: Context) -> Iter
 def _leaf(element: Element, vr: str, context: Context) -> Leaf:
     """Return an element that is no sequence: its hash is that of its bytes without padding."""
     raw = element.raw if element.little_endian else _turned(element.raw, vr)
+    shown = SHOWN_NESTED_BYTES if context.depth else SHOWN_BYTES
     if context.as_json:
         policy = tag_json.Context("full", context.charsets, context.signed)
-        return json_leaf(tag_json.element_json(element.tag, (element.vr and vr, raw), policy) or {"vr": vr})
+        as_kept = PHILIPS.get(element.tag, element.vr) if element.vr in ("", "UN") else element.vr
+        return json_leaf(tag_json.element_json(element.tag, (as_kept, raw), policy) or {"vr": vr})
     if vr in _WORDS or vr in tag_json.BINARY:
         mark = vr.encode() if vr in _TYPES else b""
-        return Leaf(vr, xxhash.xxh3_64_intdigest(mark + raw) or 1, raw[:SHOWN_BYTES], len(raw))
+        return Leaf(vr, xxhash.xxh3_64_intdigest(mark + raw) or 1, raw[:shown], len(raw))
     text = without_padding(raw, vr)
     charsets = () if text.isascii() and b"\x1b" not in text else context.charsets
     key = xxhash.xxh3_64_intdigest(text + "\\".join(charsets).encode()) or 1
-    return Leaf(vr, key, text[:SHOWN_BYTES], len(text), charsets)
+    return Leaf(vr, key, text[:shown], len(text), charsets)
 
 
 def without_padding(raw: bytes, vr: str) -> bytes:

@@ -9,7 +9,12 @@ from typing import Literal
 import pytest
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 from rich.cells import cell_len
 
 import fastdcm
@@ -203,8 +208,9 @@ def test_a_volume_of_another_series_differs_from_files(export: Path, store: Stor
     assert (rows["WindowCenter"].a, rows["WindowCenter"].b) == (None, "-700")
 
 
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])
 @pytest.mark.parametrize("metadata", ["full", "technical"])
-def test_stores_keep_every_tag_right(tmp_path: Path, metadata: Literal["full", "technical"]) -> None:
+def test_stores_keep_every_tag_right(tmp_path: Path, metadata: Literal["full", "technical"], syntax: str) -> None:
     """Also many tags by slice, which are in an array of their own."""
 
     def edit(k: int, dataset: Dataset) -> None:
@@ -212,8 +218,12 @@ def test_stores_keep_every_tag_right(tmp_path: Path, metadata: Literal["full", "
         dataset.Exposure = str(k)
         dataset.ImageComments = f"{k}" * 9000
         dataset.add_new(0x00189087, "FD", 0.1 * k)
+        dataset.add_new(0x00720026, "AT", [0x00180050, 0x00200013])
+        philips = dataset.private_block(0x2005, "Philips MR Imaging DD 001", create=True)
+        philips.add_new(0x0E, "FL", 0.25 + k)
+        dataset.private_block(0x0011, "ACME", create=True).add_new(0x01, "LO", f"text {k}")
 
-    make_series(tmp_path / "in", n=9, edit=edit)
+    make_series(tmp_path / "in", n=9, edit=edit, transfer_syntax=syntax)
     fastdcm.convert(str(tmp_path / "in"), str(tmp_path / "out.zarr"), metadata=metadata)
     found = fastdcm.diff(tmp_path / "in", tmp_path / "out.zarr", private=True)
     assert found.rows == ()
