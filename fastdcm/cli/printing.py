@@ -23,12 +23,16 @@ def print_table(table: pa.Table, sort: str | None, group: str | None) -> None:
 
 
 def say(lines: Iterable[Any]) -> None:
-    """Print results line by line: str, or rich texts."""
+    """Print results line by line: str, or rich texts; plain lines do without rich."""
     from fastdcm.look.terminal import console
 
-    screen = console()
+    screen = None
     for line in lines:
-        screen.print(line, soft_wrap=True)
+        if isinstance(line, str):
+            click.echo(line)
+        else:
+            screen = screen or console()
+            screen.print(line, soft_wrap=True)
 
 
 def say_lines(result: Any, lines_of: Callable[[Any, int], Iterable[Any]]) -> None:
