@@ -244,6 +244,13 @@ class Frames:
             self.rescaled[rows],
         )
 
+    def copy(self) -> Frames:
+        """Return the frames on their own, without what they were cut from."""
+        texts = {name: np.array(values) for name, values in self.texts.items()}
+        numbers = {name: np.array(values) for name, values in self.numbers.items()}
+        places = (self.instance.copy(), self.frame.copy(), self.tile.copy())
+        return Frames(*places, numbers, texts, self.rescaled.copy())
+
     def vectors(self, *names: str) -> Floats:
         """Return number columns side by side, shape (n, len(names))."""
         found = np.empty((len(self), len(names)))

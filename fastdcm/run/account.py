@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from fastdcm.errors import Code, Outcome
-from fastdcm.model import Frames, Index, Ints, Json, Options, Reason, VolumePlan
+from fastdcm.model import Frames, Index, Json, Options, Reason, VolumePlan
+from fastdcm.run.book import SeriesBook, stored_files, texts_of
 from fastdcm.run.execute import Engine
-from fastdcm.run.ledger import Claim, Ledger, count_outcomes
+from fastdcm.run.ledger import Ledger, Outcomes, count_outcomes
 from fastdcm.run.progress import Callback
-from fastdcm.run.records import FrameNote, Journal, Record, StoredFrame, write_journal, write_sources
+from fastdcm.run.records import FrameNote, Journal, Record, StoredColumns, write_journal, write_sources
 from fastdcm.run.report import Failure, Report
 from fastdcm.run.series import SeriesEntry
 from fastdcm.run.survey import SeriesMap
-from fastdcm.run.tables import VolumeFrames, files_table, frames_table, generation_of, is_written, write_tables
+from fastdcm.run.tables import (
+    VolumeFrames,
+    catalog_of,
+    files_table,
+    frames_table,
+    generation_of,
+    is_written,
+    write_tables,
+)
 from fastdcm.run.target import Target
 from fastdcm.store.commit import writing
 from fastdcm.version import __version__
@@ -39,61 +49,105 @@ class Run:
     forget: bool = False
 
 
+class Planned(NamedTuple):
+    """A volume as it is planned now: what a run must know of it before and after it is written."""
+
+    path: str
+    digest: str
+    series: int
+    """Number in ``State.book``."""
+    place: int
+    """Among the plans of the series."""
+    files: npt.NDArray[np.int32]
+    """(n,) the file of each stored frame, in the order of t, c and z."""
+    array_bytes: int
+    task_bytes: int
+
+
 @dataclass(slots=True, eq=False)
 class State:
     """What a run knows while it works: the series as they are planned now, and what is published."""
 
     map: SeriesMap
-    entries: list[SeriesEntry]
     records: dict[str, Record]
     """Published volumes by path, of earlier runs and of this one."""
     bad: dict[str, tuple[FrameNote, ...]]
     faults: dict[str, dict[int, FrameNote]] = field(default_factory=dict)
     """Volumes that cannot be published: by path, the files to blame."""
+    changed: set[int] = field(default_factory=set)
+    """Series that were planned anew after the map was made."""
     written: set[str] = field(default_factory=set)
     bytes_read: int = 0
     bytes_written: int = 0
     checks_failed: int = 0
 
-    def plans(self) -> list[VolumePlan]:
-        """Return the plans of all series as they are now."""
-        return [plan for entry in self.entries for plan in entry.plans]
+    @property
+    def book(self) -> SeriesBook:
+        """The series."""
+        return self.map.book
 
-    def is_published(self, plan: VolumePlan) -> bool:
+    def change(self, number: int, entry: SeriesEntry) -> None:
+        """Take a series as it is planned anew."""
+        self.book[number] = entry
+        self.changed.add(number)
+
+    def volumes(self) -> Iterator[Planned]:
+        """Yield the volumes of all series as they are now."""
+        facts = self.map.facts
+        bounds, series, place = facts.starts.tolist(), facts.series.tolist(), 0
+        sizes = zip(facts.array_bytes.tolist(), facts.task_bytes.tolist(), strict=True)
+        for row, (path, size) in enumerate(zip(texts_of(self.map.table, "volume"), sizes, strict=True)):
+            place = place + 1 if row and series[row] == series[row - 1] else 0
+            if series[row] not in self.changed:
+                files = facts.files[bounds[row] : bounds[row + 1]]
+                yield Planned(path, facts.digest(row), series[row], place, files, *size)
+        for number in sorted(self.changed):
+            yield from self.volumes_of(number)
+
+    def volumes_of(self, number: int) -> Iterator[Planned]:
+        """Yield the volumes of one series."""
+        from fastdcm.series.plan import array_bytes, task_bytes
+
+        for place, plan in enumerate(self.book[number].plans):
+            sizes = array_bytes(plan.array), task_bytes(plan.array)
+            yield Planned(plan.path, plan.digest, number, place, stored_files(plan).astype(np.int32), *sizes)
+
+    def plan_of(self, volume: Planned) -> VolumePlan:
+        """Return the plan of a volume."""
+        return self.book[volume.series].plans[volume.place]
+
+    def is_published(self, volume: Planned | VolumePlan) -> bool:
         """Tell whether the store holds just this volume."""
-        record = self.records.get(plan.path)
-        return record is not None and record.digest == plan.digest
+        record = self.records.get(volume.path)
+        return record is not None and record.digest == volume.digest
 
 
-def stored_frames(plan: VolumePlan) -> tuple[StoredFrame, ...]:
-    """Return the frames of a volume with their places, in the order of t, c and z."""
+def stored_columns(plan: VolumePlan) -> StoredColumns:
+    """Return the frames of a volume with their places."""
     frames, cells = plan.frames, plan.volume.cells
-    uids = frames.texts["sop_instance_uid"]
-    found = []
-    for t, c, z in np.argwhere(cells >= 0).tolist():
-        row = int(cells[t, c, z])
-        tile = int(frames.tile[row])
-        channel = None if plan.rule.channels > 1 else c
-        found.append(StoredFrame(t, channel, z, uids[row], int(frames.frame[row]), None if tile < 0 else tile))
-    return tuple(found)
-
-
-def _stored_files(plan: VolumePlan) -> Ints:
-    """Return the file number of each stored frame, in the order of ``stored_frames``."""
-    cells = plan.volume.cells
-    return plan.frames.instance[cells[cells >= 0]]
+    t, c, z = np.nonzero(cells >= 0)
+    rows = cells[t, c, z]
+    return StoredColumns(
+        t=t.tolist(),
+        c=[None] * len(rows) if plan.rule.channels > 1 else c.tolist(),
+        z=z.tolist(),
+        sop_instance_uid=frames.texts["sop_instance_uid"][rows].tolist(),
+        frame=frames.frame[rows].tolist(),
+        tile=[None if tile < 0 else tile for tile in frames.tile[rows].tolist()],
+    )
 
 
 # ---------------------------------------------------------------------------- outcomes
 
 
-def settle(state: State, converted: set[str]) -> list[Claim]:
-    """Give every file its one outcome; ``converted`` are the paths of volumes that are (or would be) in the store."""
+def settle(state: State, converted: Callable[[Planned], bool]) -> Outcomes:
+    """Give every file its one outcome; ``converted`` tells which volumes are (or would be) in the store."""
     ledger = Ledger(state.map.index.instances.num_rows)
-    for entry in state.entries:
+    for number in sorted(state.map.odd | state.changed):
+        entry = state.book[number]
         _claim_frames(ledger, entry, _left_out_files(state, entry))
-        for plan in entry.plans:
-            _claim_volume(ledger, state, plan, plan.path in converted)
+    for volume in state.volumes():
+        _claim_volume(ledger, state, volume, converted(volume))
     return ledger.settle(state.map.index)
 
 
@@ -130,88 +184,90 @@ def _frame_text(frames: Frames, row: int, note: FrameNote) -> str:
     return f"frame {note.frame}: {note.message}" if many and note.code != Code.TRUNCATED else note.message
 
 
-def _claim_volume(ledger: Ledger, state: State, plan: VolumePlan, converted: bool) -> None:
-    files = np.unique(plan.frames.instance)
+def _claim_volume(ledger: Ledger, state: State, volume: Planned, converted: bool) -> None:
     if converted:
-        ledger.converted(files)
-        _remark(ledger, state, plan)
-    elif plan.path in state.map.left_out:
-        reason = state.map.left_out[plan.path]
-        ledger.claim(files, Outcome.FILTERED, reason.code, reason.message)
+        ledger.converted(volume.files)
+        if volume.path in state.records:
+            _remark(ledger, state, volume)
+    elif volume.path in state.map.left_out:
+        reason = state.map.left_out[volume.path]
+        ledger.claim(volume.files, Outcome.FILTERED, reason.code, reason.message)
     else:
-        culprits = state.faults.get(plan.path, {})
+        culprits = state.faults.get(volume.path, {})
         for file, note in culprits.items():
             ledger.claim([file], Outcome.FAILED, Code(note.code), note.message)
-        siblings = [file for file in files.tolist() if file not in culprits]
+        files = set(volume.files.tolist())
         text = (
             f"{len(culprits)} of {len(files)} files of its volume cannot be used; --on-bad-frame drop leaves them out"
         )
-        ledger.claim(siblings, Outcome.FAILED, Code.SIBLING_FAILED, text)
+        ledger.claim(sorted(files - culprits.keys()), Outcome.FAILED, Code.SIBLING_FAILED, text)
 
 
-def _remark(ledger: Ledger, state: State, plan: VolumePlan) -> None:
-    record = state.records.get(plan.path)
-    if record is None or not record.notes:
-        return
-    uids = plan.frames.texts["sop_instance_uid"].tolist()
-    files = dict(zip(uids, plan.frames.instance.tolist(), strict=True))
-    for note in record.notes:
-        if note.sop_instance_uid in files:
-            ledger.remark(files[note.sop_instance_uid], note.code, note.message)
+def _remark(ledger: Ledger, state: State, volume: Planned) -> None:
+    record = state.records[volume.path]
+    notes = record.read()[2] if record.noted else ()
+    if notes:
+        frames = state.plan_of(volume).frames
+        files = dict(zip(frames.texts["sop_instance_uid"].tolist(), frames.instance.tolist(), strict=True))
+        for note in notes:
+            if note.sop_instance_uid in files:
+                ledger.remark(files[note.sop_instance_uid], note.code, note.message)
 
 
-def refusals_of(state: State, claims: Sequence[Claim]) -> list[Json]:
+def refusals_of(state: State, outcomes: Outcomes) -> list[Json]:
     """Return what a run would not convert, by series and code, without any path."""
-    series = state.map.index.instances["series_uid"].to_pylist()
+    rows = outcomes.rows(Outcome.FAILED, Outcome.CONFLICT)
+    series = state.map.index.instances.select(["series_uid"]).take(rows)["series_uid"].to_pylist() if rows else []
     found: dict[tuple[str, str], Json] = {}
-    for uid, claim in zip(series, claims, strict=True):
-        if claim.outcome in (Outcome.FAILED, Outcome.CONFLICT):
-            key = (uid or "", str(claim.code))
-            row = found.setdefault(key, {"series": uid, "code": str(claim.code), "message": claim.message, "files": 0})
-            row["files"] += 1
+    for uid, (_, code, message) in zip(series, _told(outcomes, rows), strict=True):
+        row = found.setdefault(
+            (uid or "", str(code)), {"series": uid, "code": str(code), "message": message, "files": 0}
+        )
+        row["files"] += 1
     return [found[key] for key in sorted(found)]
 
 
-def make_report(run: Run, state: State, claims: Sequence[Claim], started: float, warnings: Sequence[str]) -> Report:
+def _told(outcomes: Outcomes, rows: Sequence[int]) -> Iterator[tuple[str, str | None, str | None]]:
+    """Yield outcome, code and message of some files."""
+    import pyarrow as pa
+
+    places = pa.array(rows, pa.int64())
+    yield from zip(*(column.take(places).to_pylist() for column in outcomes), strict=True)
+
+
+def make_report(run: Run, state: State, outcomes: Outcomes, started: float, warnings: Sequence[str]) -> Report:
     """Return the summary of the run."""
-    outcomes, codes = count_outcomes(claims)
-    plans = state.plans()
-    planned = {plan.path for plan in plans}
-    published = [plan.path for plan in plans if state.is_published(plan)]
-    unpublished = [plan.path for plan in plans if not state.is_published(plan)]
-    volumes = {
-        "written": len(state.written & set(state.records)),
-        "unchanged": sum(path not in state.written for path in published),
-        "failed": sum(path in state.faults for path in unpublished),
-        "filtered": sum(path in state.map.left_out and path not in state.faults for path in unpublished),
-        "kept": sum(path not in planned for path in state.records),
-    }
+    totals, codes = count_outcomes(outcomes)
+    kept = dict.fromkeys(state.records)
+    counts = dict.fromkeys(("unchanged", "failed", "filtered"), 0)
+    for volume in state.volumes():
+        kept.pop(volume.path, None)
+        if state.is_published(volume):
+            counts["unchanged"] += volume.path not in state.written
+        elif volume.path in state.faults:
+            counts["failed"] += 1
+        elif volume.path in state.map.left_out:
+            counts["filtered"] += 1
     return Report(
-        files=len(claims),
-        outcomes=outcomes,
+        files=len(outcomes.outcome),
+        outcomes=totals,
         codes=codes,
-        volumes=volumes,
+        volumes={"written": len(state.written & state.records.keys()), **counts, "kept": len(kept)},
         bytes_read=state.bytes_read,
         bytes_written=state.bytes_written,
         seconds=time.monotonic() - started,
         warnings=tuple(warnings),
-        failures=tuple(_failures(state.map.index, claims)),
+        failures=tuple(_failures(state.map.index, outcomes)),
         checks_failed=state.checks_failed,
     )
 
 
-def _failures(index: Index, claims: Sequence[Claim]) -> list[Failure]:
-    rows = [row for row, claim in enumerate(claims) if claim.outcome in (Outcome.FAILED, Outcome.CONFLICT)]
+def _failures(index: Index, outcomes: Outcomes) -> Iterator[Failure]:
+    rows = outcomes.rows(Outcome.FAILED, Outcome.CONFLICT)
     files = index.instances.select(["source", "path"]).take(rows).to_pylist() if rows else []
-    return [
-        Failure(
-            os.path.join(_root(index.sources[file["source"]]), file["path"]),
-            claims[row].outcome,
-            claims[row].code or Code.INTERNAL,
-            claims[row].message or "",
-        )
-        for row, file in zip(rows, files, strict=True)
-    ]
+    for file, (outcome, code, message) in zip(files, _told(outcomes, rows), strict=True):
+        path = os.path.join(_root(index.sources[file["source"]]), file["path"])
+        yield Failure(path, Outcome(outcome), Code(code) if code else Code.INTERNAL, message or "")
 
 
 def _root(source: str) -> str:
@@ -223,20 +279,15 @@ def _root(source: str) -> str:
 # ---------------------------------------------------------------------------- tables
 
 
-def write_account(run: Run, engine: Engine, state: State, claims: Sequence[Claim], report: Report) -> None:
+def write_account(run: Run, engine: Engine, state: State, outcomes: Outcomes, report: Report) -> None:
     """Write the tables and the report, unless the store holds just these."""
-    from fastdcm.series.catalog import catalog_table
     from fastdcm.store.metadata import root_document
 
-    plans = {plan.path: plan for plan in state.plans() if state.is_published(plan)}
-    records = [state.records[path] for path in sorted(state.records, key=_natural)]
-    frames = [
-        VolumeFrames(r.path, r.frames, _stored_files(plans[r.path]) if r.path in plans else None) for r in records
-    ]
+    files = {volume.path: volume.files for volume in state.volumes() if state.is_published(volume)}
     tables: Mapping[str, pa.Table] = {
-        "catalog": catalog_table([record.row for record in records]),
-        "files": files_table(state.map.index, claims),
-        "frames": frames_table(frames),
+        "catalog": catalog_of([state.records[path] for path in sorted(state.records, key=_natural)]),
+        "files": files_table(state.map.index, outcomes),
+        "frames": frames_table([VolumeFrames(record, files.get(path)) for path, record in state.records.items()]),
     }
     generation = generation_of(tables)
     root = root_document(generation, run.options.metadata)
@@ -300,8 +351,7 @@ def named_patients(found: SeriesMap) -> tuple[dict[str, str], dict[str, str | No
     """Return the key and the mark of the patient of each study that has a volume, by the study's folder."""
     from fastdcm.series.catalog import patient_mark
 
-    entries = [(entry, entry.plans[0]) for entry in found.series if entry.plans]
-    folders = [plan.path.split("/")[0] for _, plan in entries]
-    keys = {folder: plan.patient for folder, (_, plan) in zip(folders, entries, strict=True)}
-    ids = [entry.frames.texts["patient_id"][0] for entry, _ in entries]
-    return keys, {folder: patient_mark(one) for folder, one in zip(folders, ids, strict=True)}
+    folders = {path.partition("/")[0] for path in texts_of(found.table, "volume")}
+    owners = {folder: patient for (patient, _), folder in found.names.studies.items() if folder in folders}
+    keys = {folder: found.names.patients[patient] for folder, patient in owners.items()}
+    return keys, {folder: patient_mark(patient) for folder, patient in owners.items()}

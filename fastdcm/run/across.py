@@ -2,32 +2,56 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from fastdcm.errors import Code
-from fastdcm.model import Floats, Index, Reason, Volume, VolumePlan
+from fastdcm.model import Floats, Index, Ints, Reason, Volume
 from fastdcm.run.series import SeriesEntry
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from fastdcm.series.frames import SeriesFrames
 
 ONE_SLICE_SERIES = 3
 """Single-slice series that look like one are reported from this many on (behaviour.md, trap 20)."""
 
 
-def reused_uids(index: Index) -> frozenset[str]:
-    """Return the SOP Instance UIDs that images of two series have."""
-    import pyarrow.compute as pc
+def reused_uids(index: Index, frames: SeriesFrames) -> frozenset[str]:
+    """Return the SOP Instance UIDs that images of two series have.
 
-    images = index.instances.filter(pc.is_null(index.instances["outcome"]))
-    names = ["sop_instance_uid", "patient_id", "study_uid", "series_uid"]
-    table = images.select(names)
-    for place, name in enumerate(names):
-        table = table.set_column(place, name, table[name].cast("string"))
-    series = table.group_by(names).aggregate([]).group_by("sop_instance_uid").aggregate([([], "count_all")])
-    twice = series.filter(pc.greater(series["count_all"], 1))["sop_instance_uid"].to_pylist()
-    return frozenset(uid for uid in twice if uid)
+    Hashes tell which may be; only these few are compared as texts.
+    """
+    rows, series = frames.series_of_rows()
+    hashes = _hashes(index.instances.select(["sop_instance_uid"]))[rows]
+    order = np.lexsort((series, hashes))
+    hashes, series = hashes[order], series[order]
+    found = set(hashes[1:][(hashes[1:] == hashes[:-1]) & (series[1:] != series[:-1])].tolist())
+    if not found:
+        return frozenset()
+    places = np.flatnonzero(np.isin(hashes, np.fromiter(found, np.int64)))
+    uids = index.instances["sop_instance_uid"].take(rows[order[places]]).to_pylist()
+    having: dict[str, set[int]] = defaultdict(set)
+    for uid, number in zip(uids, series[places].tolist(), strict=True):
+        if uid:
+            having[uid].add(number)
+    return frozenset(uid for uid, numbers in having.items() if len(numbers) > 1)
+
+
+def _hashes(table: pa.Table) -> Ints:
+    """Return a 64-bit hash of each text of a table's only column."""
+    found = np.empty(table.num_rows, np.int64)
+    start = 0
+    for batch in table.to_batches(max_chunksize=1 << 14):
+        found[start : start + batch.num_rows] = list(map(hash, batch.column(0).to_pylist()))
+        start += batch.num_rows
+    return found
 
 
 def flag_reused(entry: SeriesEntry, reused: frozenset[str]) -> SeriesEntry:
@@ -45,32 +69,50 @@ def flag_reused(entry: SeriesEntry, reused: frozenset[str]) -> SeriesEntry:
     return replace(entry, grouping=replace(entry.grouping, volumes=volumes))
 
 
-def _flag(entry: SeriesEntry, reasons: tuple[Reason, ...]) -> SeriesEntry:
-    """Add reasons to every volume and plan of a series."""
-    if not reasons:
+def flag_entry(entry: SeriesEntry, reason: Reason | None) -> SeriesEntry:
+    """Add a reason to every volume and plan of a series."""
+    if reason is None:
         return entry
-    volumes = tuple(replace(v, reasons=(*v.reasons, *reasons)) for v in entry.grouping.volumes)
+    volumes = tuple(replace(v, reasons=(*v.reasons, reason)) for v in entry.grouping.volumes)
     plans = tuple(
-        replace(p, reasons=(*p.reasons, *reasons), volume=replace(p.volume, reasons=(*p.volume.reasons, *reasons)))
+        replace(p, reasons=(*p.reasons, reason), volume=replace(p.volume, reasons=(*p.volume.reasons, reason)))
         for p in entry.plans
     )
     return replace(entry, grouping=replace(entry.grouping, volumes=volumes), plans=plans)
 
 
-def flag_one_slice_series(entries: list[SeriesEntry]) -> list[SeriesEntry]:
-    """Report single-slice series that look like one series that an anonymiser took apart; nothing is merged."""
-    alike: dict[tuple[object, ...], list[int]] = defaultdict(list)
-    for number, entry in enumerate(entries):
+class _Alike(NamedTuple):
+    """Single-slice series that look like one."""
+
+    numbers: array[int]
+    places: set[tuple[float, ...]]
+    """Where their slices are, mm; no more than are needed."""
+
+
+class OneSliceSeries:
+    """Finds single-slice series that look like one series that an anonymiser took apart; nothing is merged."""
+
+    def __init__(self) -> None:
+        self._alike: dict[tuple[object, ...], _Alike] = {}
+
+    def add(self, number: int, entry: SeriesEntry) -> None:
+        """Look at a series."""
         look = _single_slice_look(entry)
-        if look is not None:
-            alike[look].append(number)
-    for numbers in alike.values():
-        places = {tuple(np.round(_position(entries[number]), 2).tolist()) for number in numbers}
-        if len(places) >= ONE_SLICE_SERIES:
-            text = f"{len(numbers)} single-slice series of this study look like one; they are not merged"
-            for number in numbers:
-                entries[number] = _flag(entries[number], (Reason(Code.ONE_SLICE_SERIES, text),))
-    return entries
+        if look is None:
+            return
+        alike = self._alike.setdefault(look, _Alike(array("l"), set()))
+        alike.numbers.append(number)
+        if len(alike.places) < ONE_SLICE_SERIES:
+            alike.places.add(tuple(np.round(_position(entry), 2).tolist()))
+
+    def reasons(self) -> dict[int, Reason]:
+        """Return what to report of which series."""
+        found: dict[int, Reason] = {}
+        for numbers, places in self._alike.values():
+            if len(places) >= ONE_SLICE_SERIES:
+                text = f"{len(numbers)} single-slice series of this study look like one; they are not merged"
+                found |= dict.fromkeys(numbers, Reason(Code.ONE_SLICE_SERIES, text))
+        return found
 
 
 def _single_slice_look(entry: SeriesEntry) -> tuple[object, ...] | None:
@@ -91,17 +133,22 @@ def _position(entry: SeriesEntry) -> Floats:
     return position
 
 
-def uid_warnings(plans: Sequence[VolumePlan], left_out: Container[str]) -> Iterator[str]:
+def uid_warnings(table: pa.Table, left_out: Container[str]) -> Iterator[str]:
     """Say once, with counts, what the reasons of the volumes say about the UIDs of the whole."""
-    chosen = [(plan, {reason.code for reason in plan.reasons}) for plan in plans if plan.path not in left_out]
-    single = [plan.path for plan, codes in chosen if Code.ONE_SLICE_SERIES in codes]
+    single, reused, studies = 0, 0, set()
+    for batch in table.select(["volume", "reasons"]).to_batches(max_chunksize=1 << 14):
+        for path, text in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            codes = text.split(";") if text else ()
+            if codes and path not in left_out:
+                reused += Code.UID_REUSED in codes
+                if Code.ONE_SLICE_SERIES in codes:
+                    single += 1
+                    studies.add(path.partition("/")[0])
     if single:
-        studies = len({path.partition("/")[0] for path in single})
         yield (
-            f"{len(single)} single-slice series of {studies} {'study' if studies == 1 else 'studies'} look like one "
-            f"series that was taken apart; they are not merged ({Code.ONE_SLICE_SERIES})"
+            f"{single} single-slice series of {len(studies)} {'study' if len(studies) == 1 else 'studies'} look like "
+            f"one series that was taken apart; they are not merged ({Code.ONE_SLICE_SERIES})"
         )
-    reused = sum(Code.UID_REUSED in codes for _, codes in chosen)
     if reused:
         yield (
             f"{reused} {'volume holds' if reused == 1 else 'volumes hold'} images whose SOP Instance UID another "

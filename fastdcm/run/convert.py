@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,7 @@ import numpy as np
 from fastdcm.errors import Code
 from fastdcm.model import Index, Options, Resources, Tolerances, VolumePlan
 from fastdcm.run.account import (
+    Planned,
     Run,
     State,
     keep_journal,
@@ -20,7 +22,7 @@ from fastdcm.run.account import (
     named_patients,
     refusals_of,
     settle,
-    stored_frames,
+    stored_columns,
     write_account,
 )
 from fastdcm.run.execute import Engine, fit_memory, start_engine
@@ -170,12 +172,16 @@ def dry(run: Run, engine: Engine, sources: Sequence[str]) -> Report:
     found = survey_on(
         engine, sources, run.options, ask=True, journal=journal, ignore=_own_folders(run), progress=run.progress
     )
-    state = State(found, list(found.series), dict(journal.volumes), {})
+    state = State(found, dict(journal.volumes), {})
     _withhold_bad(state, run.options)
-    wanted = [plan for plan in state.plans() if plan.path not in found.left_out and plan.path not in state.faults]
-    claims = settle(state, {plan.path for plan in wanted})
-    report = make_report(run, state, claims, started, found.warnings)
-    return replace(report, plan=plan_document(wanted, refusals_of(state, claims)))
+
+    def is_planned(volume: Planned) -> bool:
+        return volume.path not in found.left_out and volume.path not in state.faults
+
+    outcomes = settle(state, is_planned)
+    report = make_report(run, state, outcomes, started, found.warnings)
+    plans = (state.plan_of(volume) for volume in state.volumes() if is_planned(volume))
+    return replace(report, plan=plan_document(plans, refusals_of(state, outcomes)))
 
 
 def run_conversion(run: Run, engine: Engine, sources: Sequence[str]) -> Report:
@@ -188,16 +194,16 @@ def run_conversion(run: Run, engine: Engine, sources: Sequence[str]) -> Report:
         )
         _keep_index(run, found.index)
         append_patients(run.target.work, *named_patients(found))
-        state = State(found, list(found.series), dict(journal.volumes), dict(journal.bad))
+        state = State(found, dict(journal.volumes), dict(journal.bad))
         _withhold_bad(state, run.options)
-        engine, note = _fit(engine, [plan for plan in state.plans() if _is_wanted(run, state, plan)])
+        engine, note = _fit(engine, (volume for volume in state.volumes() if _is_wanted(run, state, volume)))
         _write_all(run, engine, state)
         _remove_superseded(run, state)
         run.progress(Progress("tables", found.index.instances.num_rows))
-        claims = settle(state, {plan.path for plan in state.plans() if state.is_published(plan)})
+        outcomes = settle(state, state.is_published)
         warnings = (*found.warnings, *([note] if note else []))
-        report = make_report(run, state, claims, started, warnings)
-        write_account(run, engine, state, claims, report)
+        report = make_report(run, state, outcomes, started, warnings)
+        write_account(run, engine, state, outcomes, report)
         keep_journal(run, state)
     return report
 
@@ -220,16 +226,9 @@ def _own_folders(run: Run) -> tuple[Path, Path]:
     return run.target.dest, run.target.work
 
 
-def _fit(engine: Engine, plans: Sequence[VolumePlan]) -> tuple[Engine, str | None]:
+def _fit(engine: Engine, volumes: Iterable[Planned]) -> tuple[Engine, str | None]:
     """Lower the workers where the largest piece of work would not fit the memory."""
-    from fastdcm.series.layout import task_regions
-
-    largest = 1
-    for plan in plans:
-        region = next(iter(task_regions(plan.array)), ())
-        cells = [stop - start for start, stop in region]
-        largest = max(largest, int(np.prod(cells, dtype=np.int64)) * np.dtype(plan.array.dtype).itemsize)
-    return fit_memory(engine, largest)
+    return fit_memory(engine, max((volume.task_bytes for volume in volumes), default=1))
 
 
 # ---------------------------------------------------------------------------- write
@@ -239,7 +238,8 @@ def _withhold_bad(state: State, options: Options) -> None:
     """Do not begin volumes that hold an image which the header shows to be unusable."""
     if options.on_bad_frame != "fail":
         return
-    for entry in state.entries:
+    for number in sorted(state.map.odd):
+        entry = state.book[number]
         blame = {int(entry.frames.instance[row]): note for row, note in entry.bad.items()}
         for plan in entry.plans if blame else ():
             culprits = {file: blame[file] for file in np.unique(plan.frames.instance).tolist() if file in blame}
@@ -250,56 +250,66 @@ def _withhold_bad(state: State, options: Options) -> None:
 def _write_all(run: Run, engine: Engine, state: State) -> None:
     """Write what is new or changed; with ``drop`` or ``fill`` plan series with bad frames anew until all is well."""
     publisher = Publisher(run.target)
+    anew: Sequence[int] | None = None  # at first all series
     done: set[tuple[str, bytes]] = set()
-    while True:
-        todo = [plan for plan in state.plans() if _is_wanted(run, state, plan) and _work_of(plan) not in done]
-        if not todo:
-            return
-        done |= set(map(_work_of, todo))
-        for entry, bad in _write_round(run, engine, state, todo, publisher).items():
-            names = with_published(state.map.names, state.records)
-            context = Context(run.options, names, state.map.index, engine)
-            state.entries[entry] = regroup(state.entries[entry], bad, context)
+
+    def wanted() -> Iterator[Planned]:
+        volumes = state.volumes() if anew is None else chain.from_iterable(map(state.volumes_of, anew))
+        return (volume for volume in volumes if _is_wanted(run, state, volume) and _work_of(volume) not in done)
+
+    while any(True for _ in wanted()):
+        again = _write_round(run, engine, state, wanted, publisher)
+        names = with_published(state.map.names, state.records)
+        context = Context(run.options, names, state.map.index, engine)
+        for number, bad in again.items():
+            done |= {_work_of(volume) for volume in state.volumes_of(number)}
+            state.change(number, regroup(state.book[number], bad, context))
+        anew = sorted(again)
 
 
-def _work_of(plan: VolumePlan) -> tuple[str, bytes]:
+def _work_of(volume: Planned) -> tuple[str, bytes]:
     """Return what tells one piece of work from another: a copy of the same size and date gives the same digest."""
-    return plan.digest, plan.frames.instance.tobytes()
+    return volume.digest, volume.files.tobytes()
 
 
-def _is_wanted(run: Run, state: State, plan: VolumePlan) -> bool:
+def _is_wanted(run: Run, state: State, volume: Planned) -> bool:
     """Tell whether a volume is to be written: not what is withheld, left out, or there already."""
-    if plan.path in state.faults or plan.path in state.map.left_out:
+    if volume.path in state.faults or volume.path in state.map.left_out:
         return False
-    return run.rebuild or not state.is_published(plan)
+    return run.rebuild or not state.is_published(volume)
 
 
 def _write_round(
-    run: Run, engine: Engine, state: State, todo: Sequence[VolumePlan], publisher: Publisher
+    run: Run, engine: Engine, state: State, todo: Callable[[], Iterator[Planned]], publisher: Publisher
 ) -> dict[int, Bad]:
-    """Write plans; return the bad rows of each series that must be planned anew."""
-    from fastdcm.series.plan import array_bytes
-
-    total = sum(array_bytes(plan.array) for plan in todo)
+    """Write volumes; return the bad rows of each series that must be planned anew."""
+    total = count = 0
+    for volume in todo():
+        total, count = total + volume.array_bytes, count + 1
     volumes = finished = 0
     again: dict[int, dict[int, FrameNote]] = {}
+    series: dict[str, int] = {}
 
     def tell(size: int = 0) -> None:
         nonlocal finished
         finished += size
-        run.progress(Progress("convert", 0, volumes, len(todo), finished, total))
+        run.progress(Progress("convert", 0, volumes, count, finished, total))
 
-    series = {plan.path: number for number, entry in enumerate(state.entries) for plan in entry.plans}
+    def plans() -> Iterator[VolumePlan]:
+        for volume in todo():
+            series[volume.path] = volume.series
+            yield state.plan_of(volume)
+
     try:
-        for built in Writer(engine, state.map.index, run.options, run.target.partials).write(todo, tell):
+        for built in Writer(engine, state.map.index, run.options, run.target.partials).write(plans(), tell):
             volumes += 1
+            number = series.pop(built.plan.path)
             state.bytes_read += built.result.bytes_read
             if built.result.ready:
                 state.bytes_written += built.result.bytes_written
                 _publish(run, state, built, publisher)
             else:
-                number = series[built.plan.path]
-                again.setdefault(number, {}).update(_blame(run, state, built, state.entries[number]))
+                again.setdefault(number, {}).update(_blame(run, state, built, state.book[number]))
             tell()
     finally:
         publisher.flush()  # also after Ctrl-C: what is complete stays
@@ -309,10 +319,10 @@ def _write_round(
 def _publish(run: Run, state: State, built: Built, publisher: Publisher) -> None:
     from fastdcm.series.catalog import catalog_row, redact
 
-    row = redact(state.map.row_of(built.plan) or catalog_row(built.plan), run.options.metadata)
+    row = redact(catalog_row(built.plan), run.options.metadata)
     cells = built.plan.volume.cells.ravel().tolist()
     notes = tuple(_note(built.plan, cells[cell], code, text) for cell, code, text in built.result.notes)
-    record = Record(built.plan.path, built.plan.digest, row, stored_frames(built.plan), notes)
+    record = Record.of(built.plan.path, built.plan.digest, row, stored_columns(built.plan), notes)
     publisher.add(record, built.partial, built.result.bytes_written)
     state.records[record.path] = record
     state.written.add(record.path)
@@ -353,16 +363,18 @@ def _blame(run: Run, state: State, built: Built, entry: SeriesEntry) -> Bad:
 def _remove_superseded(run: Run, state: State) -> None:
     """Take volumes out whose frames are in other volumes now: the series was divided otherwise before."""
     publisher = Publisher(run.target)
-    planned = {plan.path for plan in state.plans()}
+    gone = dict.fromkeys(state.records)
+    for volume in state.volumes():
+        gone.pop(volume.path, None)
+    folders = {path.rpartition("/")[0] for path in gone}
     held: dict[str, set[tuple[str | None, int]]] = {}
-    for plan in state.plans():
-        if state.is_published(plan):
-            keys = {(frame.sop_instance_uid, frame.frame) for frame in stored_frames(plan)}
-            held.setdefault(plan.path.rpartition("/")[0], set()).update(keys)
-    for path, record in list(state.records.items()):
+    for volume in state.volumes() if gone else ():
+        folder = volume.path.rpartition("/")[0]
+        if folder in folders and state.is_published(volume):
+            frames = stored_columns(state.plan_of(volume))
+            held.setdefault(folder, set()).update(zip(frames.sop_instance_uid, frames.frame, strict=True))
+    for path in gone:
         others = held.get(path.rpartition("/")[0])
-        if path in planned or not others:
-            continue
-        if any((frame.sop_instance_uid, frame.frame) in others for frame in record.frames):
+        if others and any((frame.sop_instance_uid, frame.frame) in others for frame in state.records[path].frames):
             publisher.remove(path)
             del state.records[path]

@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from fastdcm.errors import Code, Outcome
-from fastdcm.model import Index, Ints
+from fastdcm.model import Index
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+Files = npt.NDArray[np.integer[Any]]
+
+
+class Outcomes(NamedTuple):
+    """One outcome a file, in the order of ``Index.instances``: dictionary encoded texts, (n,) each."""
+
+    outcome: pa.DictionaryArray
+    code: pa.DictionaryArray
+    message: pa.DictionaryArray
+
+    def rows(self, *wanted: Outcome) -> list[int]:
+        """Return the files that have one of some outcomes."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        mask = pc.is_in(self.outcome, value_set=pa.array(list(map(str, wanted)), pa.string()))
+        found: list[int] = np.flatnonzero(mask.to_numpy(zero_copy_only=False)).tolist()
+        return found
 
 
 class Claim(NamedTuple):
@@ -38,49 +61,74 @@ class Ledger:
     """Collects what the stages say; ``settle`` gives each file its one outcome.
 
     A file is converted if any frame of it is; else the most important claim holds, and of equals the first by text, so
-    that the order in which tasks finish decides nothing.
+    that the order in which tasks finish decides nothing. A file costs five bytes, whatever is said about it; what is
+    said of many files is held once.
     """
 
     def __init__(self, files: int) -> None:
         self._converted = np.zeros(files, np.bool_)
-        self._claims: dict[int, Claim] = {}
+        self._claim = np.full(files, -1, np.int32)
+        self._claims: list[Claim] = []
+        self._numbers: dict[Claim, int] = {}
         self._remarks: dict[int, set[tuple[str, str]]] = {}
 
-    def converted(self, files: Ints) -> None:
+    def converted(self, files: Files) -> None:
         """Note that frames of these files are in the store."""
         self._converted[files] = True
 
-    def claim(self, files: Iterable[int], outcome: Outcome, code: Code, message: str) -> None:
+    def claim(self, files: Sequence[int] | Files, outcome: Outcome, code: Code, message: str) -> None:
         """Note what became of frames of these files that are not in the store."""
         claim = Claim(outcome, code, message)
-        for file in files:
-            known = self._claims.get(int(file))
-            if known is None or _order(claim) < _order(known):
-                self._claims[int(file)] = claim
+        number = self._number(claim)
+        places = np.asarray(files, dtype=np.int64)
+        held = self._claim[places]
+        for known in set(held.tolist()):
+            if known < 0 or _order(claim) < _order(self._claims[known]):
+                self._claim[places[held == known]] = number
 
     def remark(self, file: int, code: str, message: str) -> None:
         """Note something worth saying about a file whatever its outcome."""
         self._remarks.setdefault(file, set()).add((code, message))
 
-    def settle(self, index: Index) -> list[Claim]:
+    def settle(self, index: Index) -> Outcomes:
         """Return the outcome of every file, in the order of ``Index.instances``."""
-        decided = zip(*(index.instances[name].to_pylist() for name in ("outcome", "code", "message")), strict=True)
-        return [self._settle(file, outcome, code, message) for file, (outcome, code, message) in enumerate(decided)]
+        import pyarrow.compute as pc
 
-    def _settle(self, file: int, outcome: str | None, code: str | None, message: str | None) -> Claim:
-        if self._converted[file]:
-            return self._converted_claim(file)
-        if file in self._claims:
-            return self._claims[file]
-        if outcome is not None:
-            return Claim(Outcome(outcome), Code(code) if code else None, message)
-        return Claim(
-            Outcome.FAILED, Code.INTERNAL, "no stage decided about this file: a fault of fastdcm, please report"
+        final = np.where(self._converted, self._number(Claim(Outcome.CONVERTED, None, None)), self._claim)
+        failed = [number for number, claim in enumerate(self._claims) if claim.outcome is Outcome.FAILED]
+        told = self._converted & np.isin(self._claim, failed)
+        for file in {*np.flatnonzero(told).tolist(), *(file for file in self._remarks if self._converted[file])}:
+            final[file] = self._number(self._converted_claim(file))
+        undecided = (final < 0) & pc.is_null(index.instances["outcome"]).to_numpy()
+        final[undecided] = self._number(_UNDECIDED)
+        return Outcomes(*(self._column(index, final, name) for name in Claim._fields))
+
+    def _number(self, claim: Claim) -> int:
+        """Return the number of a claim, of equal ones the same."""
+        number = self._numbers.setdefault(claim, len(self._claims))
+        if number == len(self._claims):
+            self._claims.append(claim)
+        return number
+
+    def _column(self, index: Index, final: npt.NDArray[np.int32], name: str) -> pa.Array:
+        """Return one column of the outcomes: what was claimed, else what the scan found."""
+        import pyarrow as pa
+
+        places: dict[str | None, int] = {}
+        said = [places.setdefault(_text(getattr(claim, name)), len(places)) for claim in self._claims]
+        rows = np.flatnonzero(final < 0)
+        found = pa.table({name: index.instances[name]}).take(rows)[name].cast(pa.string()).combine_chunks()
+        found = found.dictionary_encode()
+        scanned = [places.setdefault(text, len(places)) for text in (*found.dictionary.to_pylist(), None)]
+        codes = np.array([*said, 0], np.int32)[final]
+        codes[rows] = np.array(scanned, np.int32)[found.indices.fill_null(len(scanned) - 1).to_numpy()]
+        return pa.DictionaryArray.from_arrays(
+            pa.array(codes, mask=codes == places[None]), pa.array(places, pa.string())
         )
 
     def _converted_claim(self, file: int) -> Claim:
         remarks = sorted(self._remarks.get(file, ()))
-        claim = self._claims.get(file)
+        claim = self._claims[self._claim[file]] if self._claim[file] >= 0 else None
         if claim is not None and claim.outcome is Outcome.FAILED:
             return Claim(Outcome.CONVERTED, Code.FRAMES_DROPPED, claim.message)
         if remarks:
@@ -88,9 +136,23 @@ class Ledger:
         return Claim(Outcome.CONVERTED, None, None)
 
 
-def count_outcomes(claims: Iterable[Claim]) -> tuple[dict[str, int], dict[str, int]]:
+_UNDECIDED = Claim(Outcome.FAILED, Code.INTERNAL, "no stage decided about this file: a fault of fastdcm, please report")
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def count_outcomes(outcomes: Outcomes) -> tuple[dict[str, int], dict[str, int]]:
     """Return files by outcome (all seven named), and by ``outcome/code`` where there is a code."""
-    claims = list(claims)
-    outcomes = Counter(str(claim.outcome) for claim in claims)
-    codes = Counter(f"{claim.outcome}/{claim.code}" for claim in claims if claim.code)
-    return {str(outcome): outcomes[outcome] for outcome in Outcome}, dict(sorted(codes.items()))
+    import pyarrow as pa
+
+    table = pa.table({"outcome": outcomes.outcome, "code": outcomes.code})
+    pairs = table.group_by(["outcome", "code"]).aggregate([([], "count_all")]).to_pylist()
+    totals = dict.fromkeys(map(str, Outcome), 0)
+    codes: dict[str, int] = {}
+    for pair in pairs:
+        totals[pair["outcome"]] += pair["count_all"]
+        if pair["code"]:
+            codes[f"{pair['outcome']}/{pair['code']}"] = pair["count_all"]
+    return totals, dict(sorted(codes.items()))

@@ -49,17 +49,72 @@ class FrameNote(NamedTuple):
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One published volume."""
+class StoredColumns(NamedTuple):
+    """The frames of a volume in the order of t, c and z, by column: ``StoredFrame``, (n,) each."""
 
-    path: str
-    digest: str
-    row: Json
-    """Its catalogue row as the store shows it."""
-    frames: tuple[StoredFrame, ...]
-    notes: tuple[FrameNote, ...] = ()
-    """What was odd or repaired in its frames while they were decoded."""
+    t: Sequence[int]
+    c: Sequence[int | None]
+    z: Sequence[int]
+    sop_instance_uid: Sequence[str | None]
+    frame: Sequence[int]
+    tile: Sequence[int | None]
+
+
+class Record:
+    """One published volume: path, digest, and whether frames were odd or repaired.
+
+    The rest is its line of the journal, read when it is asked for: a long journal costs little memory.
+    """
+
+    __slots__ = ("_line", "_place", "digest", "noted", "path")
+
+    def __init__(
+        self, path: str, digest: str, noted: bool, line: bytes | None, place: tuple[Path, int, int] | None = None
+    ) -> None:
+        self.path, self.digest = path, digest
+        self.noted = noted
+        self._line, self._place = line, place
+
+    @classmethod
+    def of(cls, path: str, digest: str, row: Json, frames: StoredColumns, notes: Sequence[FrameNote] = ()) -> Record:
+        """Return a new record.
+
+        Parameters
+        ----------
+        path, digest : str
+            Of the volume.
+        row : dict
+            Its catalogue row as the store shows it.
+        frames : StoredColumns
+            Its frames.
+        notes : sequence of FrameNote
+            What was odd or repaired in its frames while they were decoded.
+        """
+        line = {"path": path, "digest": digest, "row": row, "frames": frames._asdict(), "notes": notes}
+        return cls(path, digest, bool(notes), _dump(line).encode())
+
+    def line(self) -> bytes:
+        """Return the journal's line."""
+        if self._line is not None:
+            return self._line
+        journal, start, size = self._place or (Path(JOURNAL), 0, 0)
+        with open(journal, "rb") as file:
+            return os.pread(file.fileno(), size, start)
+
+    def leave(self, journal: Path, start: int) -> None:
+        """Note that the line is in the journal now, and hold it no longer."""
+        self._place, self._line = (journal, start, len(self.line())), None
+
+    def read(self) -> tuple[Json, StoredColumns, tuple[FrameNote, ...]]:
+        """Return row, frames and notes."""
+        line = json.loads(self.line())
+        frames = StoredColumns(*(line["frames"][name] for name in StoredColumns._fields))
+        return line["row"], frames, tuple(FrameNote(*note) for note in line["notes"])
+
+    @property
+    def frames(self) -> tuple[StoredFrame, ...]:
+        """Return the frames one by one."""
+        return tuple(StoredFrame(*values) for values in zip(*self.read()[1], strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,17 +154,19 @@ def load_journal(dest: Path, work: Path) -> Journal:
     bad: dict[str, tuple[FrameNote, ...]] = {}
     patients: dict[str, str] = {}
     owners: dict[str, str] = {}
-    lines = list(_lines(work / JOURNAL))
-    for line in lines:
+    lines = 0
+    journal = work / JOURNAL
+    for line, start, size in _lines(journal):
+        lines += 1
         if "bad" in line:
             bad[line["digest"]] = tuple(FrameNote(*item) for item in line["bad"])
         elif "patients" in line:
             patients |= line["patients"]
             owners |= line["owners"]
-        else:
-            record = _record(line)
-            if published_digest(dest / record.path) == record.digest:
-                volumes[record.path] = record
+        elif published_digest(dest / line["path"]) == line["digest"]:
+            volumes[line["path"]] = Record(
+                line["path"], line["digest"], bool(line["notes"]), None, (journal, start, size)
+            )
     if not lines:
         volumes, patients = _from_tables(dest)
     studies = sorted({path.split("/")[0] for path in volumes})  # what was named and never published is free again
@@ -124,7 +181,7 @@ def load_journal(dest: Path, work: Path) -> Journal:
 def write_journal(work: Path, journal: Journal) -> None:
     """Replace the journal by one that holds only what counts."""
     partial = work / f"{JOURNAL}.partial"
-    with open(partial, "w", encoding="utf-8") as file:
+    with open(partial, "wb") as file:
         for line in _journal_lines(journal):
             file.write(line)
         file.flush()
@@ -134,18 +191,21 @@ def write_journal(work: Path, journal: Journal) -> None:
 
 def append_records(work: Path, records: Iterable[Record]) -> None:
     """Add records, and return once they are on the disk."""
-    _append(work, (_dump(_line(record)) for record in records))
+    records = list(records)
+    places = _append(work, (record.line() for record in records))
+    for record, start in zip(records, places, strict=True):
+        record.leave(work / JOURNAL, start)
 
 
 def append_bad(work: Path, digest: str, bad: Sequence[FrameNote]) -> None:
     """Add what a plan's frames turned out to be, so that the next run need not decode them again."""
-    _append(work, [_dump({"digest": digest, "bad": bad})])
+    _append(work, [_dump({"digest": digest, "bad": bad}).encode()])
 
 
 def append_patients(work: Path, patients: Mapping[str, str], owners: Mapping[str, str | None]) -> None:
     """Add keys and marks of patients by the name of the study's folder: what is published under them stays theirs."""
     if patients:
-        _append(work, [_dump({"patients": dict(patients), "owners": dict(owners)})])
+        _append(work, [_dump({"patients": dict(patients), "owners": dict(owners)}).encode()])
 
 
 def write_sources(work: Path, sources: Sequence[str]) -> None:
@@ -169,14 +229,18 @@ def published_digest(volume: Path) -> str | None:
         return None
 
 
-def _append(work: Path, lines: Iterable[str]) -> None:
+def _append(work: Path, lines: Iterable[bytes]) -> list[int]:
+    """Add lines, and return where each begins."""
+    starts = []
     with open(work / JOURNAL, "a+b") as file:
         if file.tell() and not _ends_with_newline(file.fileno()):
             file.write(b"\n")  # after a crash in the middle of a line
         for line in lines:
-            file.write(line.encode())
+            starts.append(file.tell())
+            file.write(line)
         file.flush()
         os.fsync(file.fileno())
+    return starts
 
 
 def _ends_with_newline(descriptor: int) -> bool:
@@ -184,49 +248,34 @@ def _ends_with_newline(descriptor: int) -> bool:
     return os.pread(descriptor, 1, size - 1) == b"\n"
 
 
-def _lines(path: Path) -> Iterator[Json]:
+def _lines(path: Path) -> Iterator[tuple[Json, int, int]]:
+    """Yield each line that is whole, where it begins, and its bytes."""
     if not path.is_file():
         return
+    start = 0
     with open(path, "rb") as file:
         for raw in file:
+            start += len(raw)
             try:
                 line = json.loads(raw)
             except ValueError:
                 continue
             if isinstance(line, dict):
-                yield line
+                yield line, start - len(raw), len(raw)
 
 
 def _dump(line: Json) -> str:
     return json.dumps(line, ensure_ascii=True, separators=(",", ":")) + "\n"
 
 
-def _journal_lines(journal: Journal) -> Iterator[str]:
+def _journal_lines(journal: Journal) -> Iterator[bytes]:
     if journal.patients:
         owners = {folder: owner for folder, owner in sorted(journal.owners.items()) if owner is not None}
-        yield _dump({"patients": dict(sorted(journal.patients.items())), "owners": owners})
+        yield _dump({"patients": dict(sorted(journal.patients.items())), "owners": owners}).encode()
     for digest, bad in sorted(journal.bad.items()):
-        yield _dump({"digest": digest, "bad": bad})
+        yield _dump({"digest": digest, "bad": bad}).encode()
     for _, record in sorted(journal.volumes.items()):
-        yield _dump(_line(record))
-
-
-def _line(record: Record) -> Json:
-    columns = list(zip(*record.frames, strict=True)) or [()] * len(StoredFrame._fields)
-    return {
-        "path": record.path,
-        "digest": record.digest,
-        "row": record.row,
-        "frames": dict(zip(StoredFrame._fields, columns, strict=True)),
-        "notes": record.notes,
-    }
-
-
-def _record(line: Json) -> Record:
-    columns = [line["frames"][name] for name in StoredFrame._fields]
-    frames = tuple(StoredFrame(*values) for values in zip(*columns, strict=True))
-    notes = tuple(FrameNote(*note) for note in line["notes"])
-    return Record(line["path"], line["digest"], line["row"], frames, notes)
+        yield record.line().rstrip(b"\n") + b"\n"  # the last line of an interrupted run may lack its end
 
 
 def _from_tables(dest: Path) -> tuple[dict[str, Record], dict[str, str]]:
@@ -236,19 +285,29 @@ def _from_tables(dest: Path) -> tuple[dict[str, Record], dict[str, str]]:
     import pyarrow.parquet
 
     catalog = pyarrow.parquet.read_table(dest / "catalog.parquet", memory_map=False).to_pylist()
-    frames = _frames_by_volume(pyarrow.parquet.read_table(dest / "frames.parquet", memory_map=False))
+    frames = pyarrow.parquet.read_table(dest / "frames.parquet", memory_map=False)
+    places = _runs(frames["volume"])
     volumes = {}
     for row in catalog:
         path = row["volume"]
         digest = published_digest(dest / path)
         if digest is not None:
-            volumes[path] = Record(path, digest, row, tuple(frames.get(path, ())))
+            part = frames.slice(*places.get(path, (0, 0)))
+            columns = StoredColumns(*(part[name].to_pylist() for name in StoredColumns._fields))
+            volumes[path] = Record.of(path, digest, row, columns)
     return volumes, {row["volume"].split("/")[0]: row["patient"] for row in catalog if row["patient"]}
 
 
-def _frames_by_volume(table: pa.Table) -> dict[str, list[StoredFrame]]:
-    found: dict[str, list[StoredFrame]] = {}
-    columns = [table[name].to_pylist() for name in StoredFrame._fields]
-    for path, values in zip(table["volume"].to_pylist(), zip(*columns, strict=True), strict=True):
-        found.setdefault(path, []).append(StoredFrame(*values))
+def _runs(volumes: pa.ChunkedArray) -> dict[str, tuple[int, int]]:
+    """Return where the rows of each volume begin, and how many they are; equal ones stand together."""
+    import pyarrow.compute as pc
+
+    found: dict[str, tuple[int, int]] = {}
+    start = 0
+    for run in pc.run_end_encode(volumes).iterchunks():
+        first = start
+        for path, end in zip(run.values.to_pylist(), run.run_ends.to_pylist(), strict=True):
+            begin, size = found.get(path, (start, 0))
+            found[path] = (begin, size + first + end - start)
+            start = first + end
     return found

@@ -9,7 +9,7 @@ from fastdcm.errors import Code
 from fastdcm.model import Index, Options, Reason, Volume
 from fastdcm.run.answers import compare_pixels
 from fastdcm.run.execute import Engine
-from fastdcm.run.records import FrameNote, Journal
+from fastdcm.run.records import FrameNote
 from fastdcm.run.series import (
     Bad,
     FrameKey,
@@ -20,6 +20,7 @@ from fastdcm.run.series import (
     plan_series,
     spare_rows,
     volume_keys,
+    volume_number,
 )
 
 _LOST = (Code.FRAMES_DROPPED, Code.FRAMES_FILLED)
@@ -59,7 +60,7 @@ def regroup(entry: SeriesEntry, bad: Bad, context: Context) -> SeriesEntry:
     SeriesEntry
         Volumes that lost frames are flagged; no question is open, if there is an engine.
     """
-    entry = _without(entry, bad, context)
+    entry = _without(replace(entry, frames=entry.frames.copy()), bad, context)  # it is kept; its batch need not be
     while context.engine and (found := compare_pixels(context.engine, [entry], context.index)):
         entry = _without(replace(entry, answers=found[0].answers), found[0].faults, context)
     return entry
@@ -75,11 +76,7 @@ def _without(entry: SeriesEntry, bad: Bad, context: Context) -> SeriesEntry:
     after = SeriesEntry(entry.frames, replace(grouping, volumes=volumes), entry.answers, all_bad)
     if not entry.plans:
         return after
-    names = context.names
-    series = entry.plans[0].path.rpartition("/")[0]
-    given = tuple({**dict(names.published.get(series, ())), **dict(_numbers_of(entry))}.items())
-    names = names._replace(published={**names.published, series: given})
-    return plan_series(after, context.options, names, context.index)
+    return plan_series(after, context.options, context.names, context.index, _numbers_of(entry))
 
 
 def _inherit(volume: Volume, entry: SeriesEntry, bad: Bad, options: Options) -> Volume:
@@ -99,20 +96,19 @@ def _inherit(volume: Volume, entry: SeriesEntry, bad: Bad, options: Options) -> 
     return replace(volume, reasons=(*volume.reasons, *kept))
 
 
-def _numbers_of(entry: SeriesEntry) -> list[tuple[int, frozenset[FrameKey]]]:
-    numbers = [int(plan.path.rpartition("/")[2].partition(".")[0]) for plan in entry.plans]
-    return [(n, volume_keys(entry.frames, volume)) for n, volume in zip(numbers, entry.grouping.volumes, strict=True)]
+def _numbers_of(entry: SeriesEntry) -> dict[int, frozenset[FrameKey]]:
+    volumes = zip(entry.plans, entry.grouping.volumes, strict=True)
+    return {volume_number(plan.path): volume_keys(entry.frames, volume) for plan, volume in volumes}
 
 
-def leave_out_bad(entries: list[SeriesEntry], context: Context, journal: Journal | None) -> list[SeriesEntry]:
-    """Leave out what the headers show to be bad, and what an earlier run found when it decoded the same frames."""
+def leave_out_bad(entry: SeriesEntry, context: Context, known: Mapping[str, Sequence[FrameNote]]) -> SeriesEntry:
+    """Leave out what the headers show to be bad, and what an earlier run found when it decoded the same frames.
+
+    ``known`` are these frames by the digest of the plan that asked for them. Where nothing is left out, the entry is
+    returned as it is.
+    """
     if context.options.on_bad_frame == "fail":
-        return entries
-    known = journal.bad if journal else {}
-    return [_leave_out(entry, context, known) for entry in entries]
-
-
-def _leave_out(entry: SeriesEntry, context: Context, known: Mapping[str, Sequence[FrameNote]]) -> SeriesEntry:
+        return entry
     if entry.bad:
         entry = regroup(entry, {}, context)
     while bad := _known_bad(entry, known):

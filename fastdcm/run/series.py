@@ -38,8 +38,8 @@ class Names(NamedTuple):
 
     studies: Mapping[tuple[str | None, str | None], str]
     patients: Mapping[str | None, str]
-    published: Mapping[str, Sequence[tuple[int, frozenset[FrameKey]]]]
-    """By ``<study>/<series>``: numbers given before, with the frames that have them."""
+    published: Mapping[str, Sequence[Record]]
+    """By ``<study>/<series>``: volumes whose numbers were given before."""
     keys: Mapping[str, str] = {}
     """Patient keys that were given before, by the folder of the study."""
     owners: Mapping[str, str | None] = {}
@@ -90,11 +90,12 @@ def _with_owners(
     for path, record in volumes.items():
         for frame in record.frames:
             folders[frame.sop_instance_uid].add(path.split("/")[0])
-    columns = (index.instances[name].to_pylist() for name in ("patient_id", "study_uid", "sop_instance_uid"))
     candidates: dict[str, set[tuple[str | None, str | None]]] = defaultdict(set)
-    for patient, study, uid in zip(*columns, strict=True):
-        for folder in folders.get(uid, ()) if uid is not None else ():
-            candidates[folder].add((patient, study))
+    names = ["patient_id", "study_uid", "sop_instance_uid"]
+    for batch in index.instances.select(names).to_batches(max_chunksize=1 << 14):
+        for patient, study, uid in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            for folder in folders.get(uid, ()) if uid is not None else ():
+                candidates[folder].add((patient, study))
     found = dict(owners)
     used: set[tuple[str | None, str | None]] = set()
     for folder in sorted(candidates):  # patients with the same images were numbered in the order of their ids
@@ -106,12 +107,24 @@ def _with_owners(
     return found
 
 
-def _published(records: Mapping[str, Record]) -> dict[str, Sequence[tuple[int, frozenset[FrameKey]]]]:
-    published: dict[str, list[tuple[int, frozenset[FrameKey]]]] = defaultdict(list)
+def _published(records: Mapping[str, Record]) -> dict[str, Sequence[Record]]:
+    published: dict[str, list[Record]] = defaultdict(list)
     for path, record in records.items():
-        series, _, name = path.rpartition("/")
-        published[series].append((int(name.partition(".")[0]), frozenset(map(_stored_key, record.frames))))
+        published[path.rpartition("/")[0]].append(record)
     return dict(published)
+
+
+def volume_number(path: str) -> int:
+    """Return n of ``<study>/<series>/<n>.ome.zarr``."""
+    return int(path.rpartition("/")[2].partition(".")[0])
+
+
+def numbers_known(names: Names, series: str) -> dict[int, frozenset[FrameKey]]:
+    """Return the numbers that volumes of ``<study>/<series>`` have in the store, with the frames that have them."""
+    return {
+        volume_number(record.path): frozenset(map(_stored_key, record.frames))
+        for record in names.published.get(series, ())
+    }
 
 
 def _stored_key(frame: StoredFrame) -> FrameKey:
@@ -124,8 +137,14 @@ def frame_keys(frames: Frames, rows: Iterable[int]) -> list[FrameKey]:
     return [(uids[row], int(frames.frame[row]), int(frames.tile[row])) for row in rows]
 
 
-def plan_series(entry: SeriesEntry, options: Options, names: Names, index: Index) -> SeriesEntry:
-    """Plan the volumes of a series under the numbers that they have or get."""
+def plan_series(
+    entry: SeriesEntry,
+    options: Options,
+    names: Names,
+    index: Index,
+    given: Mapping[int, frozenset[FrameKey]] | None = None,
+) -> SeriesEntry:
+    """Plan the volumes of a series under the numbers that they have or get; ``given`` are those of this run."""
     from fastdcm.series.names import safe_uid, volume_path
     from fastdcm.series.plan import plan_volume
 
@@ -134,11 +153,11 @@ def plan_series(entry: SeriesEntry, options: Options, names: Names, index: Index
     texts = entry.frames.texts
     patient, study, series = (texts[name][0] for name in ("patient_id", "study_uid", "series_uid"))
     folder = names.studies[patient, study]
-    published = names.published.get(f"{folder}/{safe_uid(series)}", ())
+    known = {**numbers_known(names, f"{folder}/{safe_uid(series)}"), **(given or {})}
     volumes = entry.grouping.volumes
     numbers: Sequence[int] = range(len(volumes))
-    if published:
-        numbers = assign_numbers([volume_keys(entry.frames, volume) for volume in volumes], published)
+    if known:
+        numbers = assign_numbers([volume_keys(entry.frames, volume) for volume in volumes], list(known.items()))
     options = gap_policy(options, entry.bad)
     plans = tuple(
         plan_volume(entry.frames, volume, volume_path(folder, series, n), names.patients[patient], options, index)

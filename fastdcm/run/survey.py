@@ -15,7 +15,6 @@ import numpy as np
 
 from fastdcm.errors import Code, Outcome, UsageError
 from fastdcm.model import (
-    Frames,
     Index,
     Json,
     Options,
@@ -24,15 +23,16 @@ from fastdcm.model import (
     Tolerances,
     VolumePlan,
 )
-from fastdcm.run.across import flag_one_slice_series, flag_reused, reused_uids, uid_warnings
+from fastdcm.run.across import OneSliceSeries, reused_uids, uid_warnings
 from fastdcm.run.answers import answer_questions
+from fastdcm.run.book import Collector, Lazy, SeriesBook, VolumeFacts
 from fastdcm.run.execute import Engine, map_tasks, start_engine
 from fastdcm.run.options import Source, check_options, source_list
 from fastdcm.run.progress import Callback, Progress, silent
 from fastdcm.run.records import FrameNote, Journal
 from fastdcm.run.regroup import Context, leave_out_bad
 from fastdcm.run.select import select
-from fastdcm.run.series import Bad, Names, SeriesEntry, group_series, name_series, plan_series
+from fastdcm.run.series import Names, SeriesEntry, name_series
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,27 +54,43 @@ class SeriesMap:
 
     index: Index
     """As scanned."""
-    series: tuple[SeriesEntry, ...]
+    book: SeriesBook
+    facts: VolumeFacts
     table: pa.Table
     """The catalogue: one row a volume, columns ``CATALOG_COLUMNS``, in the order of ``plans``."""
     left_out: Mapping[str, Reason]
     """Volumes that the selections leave out, by path."""
-    names: Names
-    places: Mapping[str, tuple[VolumePlan, int]]
-    """Each volume's plan and row, by path."""
+    odd: frozenset[int]
+    """Series with images that cannot be used, or that grouping decided about."""
     warnings: tuple[str, ...] = ()
 
     @property
-    def plans(self) -> tuple[VolumePlan, ...]:
-        """All volumes, selected or not."""
-        return tuple(plan for entry in self.series for plan in entry.plans)
+    def names(self) -> Names:
+        """Names that depend on all series together."""
+        return self.book.names
+
+    @property
+    def series(self) -> Sequence[SeriesEntry]:
+        """All series; each is worked out when it is asked for."""
+        return Lazy(len(self.book), self.book.__getitem__)
+
+    @property
+    def plans(self) -> Sequence[VolumePlan]:
+        """All volumes, selected or not; each is worked out when it is asked for."""
+        return Lazy(len(self.facts.series), self._plan)
+
+    def _plan(self, row: int) -> VolumePlan:
+        return self.book[int(self.facts.series[row])].plans[self.facts.place(row)]
 
     def row_of(self, plan: VolumePlan) -> Json | None:
         """Return the row of one of ``plans``; None for a plan that was made later."""
-        place = self.places.get(plan.path)
-        if place is None or place[0] is not plan:
+        import pyarrow.compute as pc
+
+        row = pc.index(self.table["volume"], plan.path).as_py()
+        if row < 0 or self.facts.digest(row) != plan.digest or self.table["dtype"][row].as_py() != plan.array.dtype:
             return None
-        return {name: self.table[name][place[1]].as_py() for name in self.table.column_names}
+        found: Json = self.table.slice(row, 1).to_pylist()[0]
+        return found
 
 
 def scan(  # noqa: PLR0913 - one keyword an option of the command line
@@ -174,27 +190,78 @@ def survey_on(
 
     ``ask`` compares pixels, ``journal`` keeps published numbers and names, ``ignore`` are folders that are no input.
     """
-    from fastdcm.series.catalog import catalog_row, catalog_table
-    from fastdcm.series.frames import iter_series
-
     index = read_index(engine, sources, ignore, progress)
+    return map_index(engine, index, options, ask=ask, journal=journal, progress=progress)
+
+
+def map_index(
+    engine: Engine,
+    index: Index,
+    options: Options,
+    *,
+    ask: bool = False,
+    journal: Journal | None = None,
+    progress: Callback = silent,
+) -> SeriesMap:
+    """Group and plan what is in an index, a batch of series after the other; the rest as in ``survey_on``."""
+    from fastdcm.series.frames import SeriesFrames
+
     usable, faults = _with_bad_images(index)
     progress(Progress("group", files=index.instances.num_rows))
-    entries = [group_series(frames, options, (), _bad_rows(frames, faults)) for frames in iter_series(usable)]
-    if ask:
-        entries = answer_questions(engine, entries, options, index)
-    names = name_series(usable, journal)
-    reused = reused_uids(usable)
-    entries = [plan_series(flag_reused(entry, reused), options, names, index) for entry in entries]
-    entries = leave_out_bad(entries, Context(options, names, index, engine if ask else None), journal)
-    entries = flag_one_slice_series(entries)
-    plans = [plan for entry in entries for plan in entry.plans]
-    table = catalog_table([catalog_row(plan) for plan in plans])
-    paths = [plan.path for plan in plans]
-    places = {plan.path: (plan, row) for row, plan in enumerate(plans)}
-    left_out = {paths[row]: reason for row, reason in select(table, options).items()}
-    warnings = (*_selection_warnings(paths, left_out, options), *uid_warnings(plans, left_out))
-    return SeriesMap(index, tuple(entries), table, left_out, names, places, warnings)
+    frames = SeriesFrames(usable)
+    book = SeriesBook(frames, faults, options, name_series(usable, journal), reused_uids(usable, frames), index)
+    context = Context(options, book.names, index, engine if ask else None)
+    known = journal.bad if journal else {}
+    volumes, alike, odd = Collector(), OneSliceSeries(), set()
+    for numbers in frames.batches():
+        grouped = [book.group(number) for number in numbers]
+        if ask:
+            grouped = _answered(engine, book, numbers, grouped)
+        for number, entry in zip(numbers, grouped, strict=True):
+            planned = book.plan(entry)
+            found = leave_out_bad(planned, context, known)
+            if found is planned:
+                book.remember(number, found)
+            else:
+                book[number] = found
+            volumes.add(number, found.plans)
+            alike.add(number, found)
+            if found.bad or found.grouping.decided:
+                odd.add(number)
+        volumes.settle()
+    flags, facts = alike.reasons(), volumes.facts()
+    book.flag(flags)
+    table = _with_reasons(volumes.table(), facts, flags)
+    left_out = {table["volume"][row].as_py(): reason for row, reason in select(table, options).items()}
+    warnings = (*_selection_warnings(table.num_rows, left_out, options), *uid_warnings(table, left_out))
+    return SeriesMap(index, book, facts, table, left_out, frozenset(odd), warnings)
+
+
+def _answered(
+    engine: Engine, book: SeriesBook, numbers: Sequence[int], grouped: list[SeriesEntry]
+) -> list[SeriesEntry]:
+    """Compare the pixels that grouping asks about, and note what was found."""
+    if not any(entry.grouping.questions for entry in grouped):
+        return grouped
+    answered = answer_questions(engine, grouped, book.options, book.index)
+    for number, before, after in zip(numbers, grouped, answered, strict=True):
+        if after is not before:
+            book.tell(number, after)
+    return answered
+
+
+def _with_reasons(table: pa.Table, facts: VolumeFacts, flags: Mapping[int, Reason]) -> pa.Table:
+    """Add to the catalogue what only all series together showed."""
+    import pyarrow as pa
+
+    if not flags:
+        return table
+    texts = table["reasons"].to_pylist()
+    for row in np.flatnonzero(np.isin(facts.series, list(flags))).tolist():
+        code = flags[int(facts.series[row])].code.value
+        texts[row] = f"{texts[row]};{code}" if texts[row] else code
+    place = table.schema.get_field_index("reasons")
+    return table.set_column(place, table.schema.field(place), pa.array(texts, pa.string()))
 
 
 def read_index(
@@ -302,13 +369,7 @@ def _with_bad_images(index: Index) -> tuple[Index, Mapping[int, FrameNote]]:
     return replace(index, instances=index.instances.set_column(place, "outcome", column)), faults
 
 
-def _bad_rows(frames: Frames, faults: Mapping[int, FrameNote]) -> Bad:
-    if not faults:
-        return {}
-    return {row: faults[file] for row, file in enumerate(frames.instance.tolist()) if file in faults}
-
-
-def _selection_warnings(paths: Sequence[str], left_out: Mapping[str, Reason], options: Options) -> Iterator[str]:
+def _selection_warnings(volumes: int, left_out: Mapping[str, Reason], options: Options) -> Iterator[str]:
     chosen = options.where is not None or options.image_type is not None
-    if chosen and paths and len(left_out) == len(paths):
-        yield f"the selection leaves out all {len(paths)} volumes"
+    if chosen and volumes and len(left_out) == volumes:
+        yield f"the selection leaves out all {volumes} volumes"

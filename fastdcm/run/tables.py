@@ -4,79 +4,121 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fastdcm.model import Index, Ints, Json
-from fastdcm.run.ledger import Claim
-from fastdcm.run.records import StoredFrame
+import numpy as np
+import numpy.typing as npt
+
+from fastdcm.model import Index, Json
+from fastdcm.run.ledger import Outcomes
+from fastdcm.run.records import Record, StoredColumns
 from fastdcm.store.commit import sync_path
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-class VolumeFrames(NamedTuple):
-    """The frames of one volume and where they come from."""
+ROWS_AT_A_TIME = 1 << 20
+"""Rows of a table that are turned into plain columns at once, to be written or hashed."""
+RECORDS_AT_A_TIME = 1 << 10
 
-    path: str
-    frames: Sequence[StoredFrame]
-    files: Ints | None
+
+class VolumeFrames(NamedTuple):
+    """One published volume, and where its frames come from."""
+
+    record: Record
+    files: npt.NDArray[np.int32] | None
     """(n,) numbers in files.parquet; None where the sources are gone."""
 
 
-def files_table(index: Index, claims: Sequence[Claim]) -> pa.Table:
+def files_table(index: Index, outcomes: Outcomes) -> pa.Table:
     """Return files.parquet: one row an input file, numbered in the order (source, path bytes)."""
     import pyarrow as pa
 
     instances = index.instances
-    n = instances.num_rows
 
-    def plain(name: str, kind: pa.DataType) -> pa.Array:
-        return instances[name].cast(kind).combine_chunks()
+    def numbers(name: str, kind: pa.DataType) -> pa.ChunkedArray:
+        return instances[name].cast(kind)
 
     return pa.table(
         {
-            "file": pa.array(range(n), pa.int64()),
-            "source": plain("source", pa.int32()),
-            "path": plain("path", pa.string()),
-            "size": plain("size", pa.int64()),
-            "mtime": plain("mtime_ns", pa.int64()).cast(pa.timestamp("ns", "UTC")),
-            "outcome": pa.array([str(claim.outcome) for claim in claims], pa.string()),
-            "code": pa.array([claim.code and str(claim.code) for claim in claims], pa.string()),
-            "message": pa.array([claim.message for claim in claims], pa.string()),
-            "sop_class_uid": plain("sop_class_uid", pa.string()),
-            "sop_instance_uid": plain("sop_instance_uid", pa.string()),
-            "series_uid": plain("series_uid", pa.string()),
+            "file": np.arange(instances.num_rows),
+            "source": numbers("source", pa.int32()),
+            "path": instances["path"],
+            "size": numbers("size", pa.int64()),
+            "mtime": numbers("mtime_ns", pa.int64()).cast(pa.timestamp("ns", "UTC")),
+            **outcomes._asdict(),
+            **{name: instances[name] for name in ("sop_class_uid", "sop_instance_uid", "series_uid")},
         }
     )
+
+
+def catalog_of(records: Sequence[Record]) -> pa.Table:
+    """Return catalog.parquet: the rows of the records."""
+    import pyarrow as pa
+
+    from fastdcm.series.catalog import catalog_table
+
+    parts = (records[start : start + RECORDS_AT_A_TIME] for start in range(0, len(records), RECORDS_AT_A_TIME))
+    return pa.concat_tables([catalog_table([]), *(catalog_table([one.read()[0] for one in part]) for part in parts)])
 
 
 def frames_table(volumes: Iterable[VolumeFrames]) -> pa.Table:
     """Return frames.parquet: one row a stored frame, by volume path, t, c and z."""
     import pyarrow as pa
 
-    paths: list[str] = []
-    frames: list[StoredFrame] = []
+    ordered = sorted(volumes, key=lambda item: item.record.path)
+    starts = range(0, len(ordered), RECORDS_AT_A_TIME)
+    parts = [_frames_part(ordered[start : start + RECORDS_AT_A_TIME], start) for start in starts]
+    table = pa.concat_tables([_frames_part([], 0), *parts])
+    paths = pa.array([volume.record.path for volume in ordered], pa.string())
+    chunks = [pa.DictionaryArray.from_arrays(chunk, paths) for chunk in table["volume"].chunks]
+    return table.set_column(0, "volume", pa.chunked_array(chunks, pa.dictionary(pa.int32(), pa.string())))
+
+
+def _frames_part(volumes: Sequence[VolumeFrames], first: int) -> pa.Table:
+    """Return the rows of some volumes; ``volume`` numbers them from ``first``."""
+    import pyarrow as pa
+
+    columns: dict[str, list[Any]] = {name: [] for name in StoredColumns._fields}
+    counts: list[int] = []
     files: list[int | None] = []
-    for volume in sorted(volumes, key=lambda item: item.path):
-        paths += [volume.path] * len(volume.frames)
-        frames += volume.frames
-        files += [None] * len(volume.frames) if volume.files is None else volume.files.tolist()
-    t, c, z, uids, numbers, tiles = zip(*frames, strict=True) if frames else [()] * len(StoredFrame._fields)
+    for volume in volumes:
+        frames = volume.record.read()[1]
+        for name, values in frames._asdict().items():
+            columns[name] += values
+        counts.append(len(frames.t))
+        files += [None] * len(frames.t) if volume.files is None else volume.files.tolist()
+    numbers = np.repeat(np.arange(first, first + len(counts), dtype=np.int32), np.asarray(counts, np.int64))
     return pa.table(
         {
-            "volume": pa.array(paths, pa.string()),
-            "t": pa.array(t, pa.int32()),
-            "c": pa.array(c, pa.int32()),
-            "z": pa.array(z, pa.int32()),
+            "volume": pa.array(numbers, pa.int32()),
+            "t": pa.array(columns["t"], pa.int32()),
+            "c": pa.array(columns["c"], pa.int32()),
+            "z": pa.array(columns["z"], pa.int32()),
             "file": pa.array(files, pa.int64()),
-            "frame": pa.array(numbers, pa.int32()),
-            "tile": pa.array(tiles, pa.int32()),
-            "sop_instance_uid": pa.array(uids, pa.string()),
+            "frame": pa.array(columns["frame"], pa.int32()),
+            "tile": pa.array(columns["tile"], pa.int32()),
+            "sop_instance_uid": pa.array(columns["sop_instance_uid"], pa.string()),
         }
     )
+
+
+def _plain_schema(table: pa.Table) -> pa.Schema:
+    """Return the schema as the store has it: texts, not codes of texts."""
+    import pyarrow as pa
+
+    plain = [pa.string() if pa.types.is_dictionary(field.type) else field.type for field in table.schema]
+    return pa.schema(list(zip(table.schema.names, plain, strict=True)))
+
+
+def _plain_parts(table: pa.Table) -> Iterator[pa.Table]:
+    """Yield the rows as the store has them, so many at a time."""
+    schema = _plain_schema(table)
+    for start in range(0, max(table.num_rows, 1), ROWS_AT_A_TIME):
+        yield table.slice(start, ROWS_AT_A_TIME).cast(schema).combine_chunks()
 
 
 def generation_of(tables: Mapping[str, pa.Table]) -> str:
@@ -86,8 +128,9 @@ def generation_of(tables: Mapping[str, pa.Table]) -> str:
     digest = hashlib.sha256()
     for name, table in sorted(tables.items()):
         digest.update(name.encode())
-        with _Hashing(digest) as sink, pa.ipc.new_stream(sink, table.schema) as stream:
-            stream.write_table(table.combine_chunks())
+        with _Hashing(digest) as sink, pa.ipc.new_stream(sink, _plain_schema(table)) as stream:
+            for part in _plain_parts(table):
+                stream.write_table(part)
     return digest.hexdigest()[:16]
 
 
@@ -130,8 +173,10 @@ def write_tables(dest: Path, tables: Mapping[str, pa.Table], report: Json, root:
     partials: list[tuple[Path, Path]] = []
     for name, table in tables.items():
         partial = dest / f".{name}.parquet.partial"
-        marked = table.replace_schema_metadata({**(table.schema.metadata or {}), b"generation": generation.encode()})
-        pyarrow.parquet.write_table(marked, partial, compression="zstd")
+        marked = _plain_schema(table).with_metadata({b"generation": generation.encode()})
+        with pyarrow.parquet.ParquetWriter(partial, marked, compression="zstd") as writer:
+            for part in _plain_parts(table):
+                writer.write_table(part.replace_schema_metadata(marked.metadata), ROWS_AT_A_TIME)
         partials.append((partial, dest / f"{name}.parquet"))
     text = json.dumps(report, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
     for name, data in (("report.json", text.encode("utf-8", "replace")), ("zarr.json", root)):

@@ -85,6 +85,10 @@ class SeriesFrames:
             self._recent[place] = list(self._expand(self._batches[place], self._batches[place + 1]))
         return self._recent[place][number - self._batches[place]]
 
+    def batches(self) -> Iterator[range]:
+        """Yield the numbers of the series that are expanded together, in order."""
+        yield from (range(*pair) for pair in itertools.pairwise(self._batches))
+
     def series_of_rows(self) -> tuple[Ints, Ints]:
         """Return the rows of ``index.instances`` that are images, and the number of the series of each, both (n,)."""
         counts = np.diff(self._starts)

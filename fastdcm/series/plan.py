@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -329,17 +329,24 @@ def array_bytes(array: ArraySpec) -> int:
     return math.prod(array.shape) * np.dtype(array.dtype).itemsize
 
 
+@lru_cache(maxsize=1024)
+def task_bytes(array: ArraySpec) -> int:
+    """Return the uncompressed bytes of the largest task of an array."""
+    region = next(iter(task_regions(array)), ())
+    return math.prod(stop - start for start, stop in region) * np.dtype(array.dtype).itemsize
+
+
 def dtype_text(rule: ValueRule) -> str:
     """Return the type as the dry run prints it: ``int16 (int32 if needed)``."""
     return f"{rule.dtype} ({rule.dtype_fallback} if needed)" if rule.dtype_fallback else rule.dtype
 
 
-def plan_document(plans: Sequence[VolumePlan], refusals: Sequence[Json] = ()) -> Json:
+def plan_document(plans: Iterable[VolumePlan], refusals: Sequence[Json] = ()) -> Json:
     """Return the plan of a whole run as a document, without any path of a source.
 
     Parameters
     ----------
-    plans : sequence of VolumePlan
+    plans : iterable of VolumePlan
         The volumes to be written.
     refusals : sequence of dict
         What cannot be converted, for example ``{"series": ..., "code": "gap", "message": ..., "files": 5}``.
@@ -351,8 +358,8 @@ def plan_document(plans: Sequence[VolumePlan], refusals: Sequence[Json] = ()) ->
         the two files of a volume whose varying tags are large.
     """
     volumes = [_volume_document(plan) for plan in plans]
-    studies = {plan.path.split("/")[0] for plan in plans}
-    series = {plan.path.rpartition("/")[0] for plan in plans}
+    studies = {volume["path"].split("/")[0] for volume in volumes}
+    series = {volume["path"].rpartition("/")[0] for volume in volumes}
     files = sum(volume["output_files"] for volume in volumes) + len(studies) + len(series) + STORE_DOCUMENTS
     totals = {
         "volumes": len(volumes),
