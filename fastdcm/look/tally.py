@@ -171,7 +171,7 @@ def _tally_pieces(a: Array, b: Array, corner: Sequence[int], masks: Masks, label
 
 def _tally_piece(a: Array, b: Array, masks: Masks, label: int | None) -> Tally:
     """Compare two runs of voxels; ``largest_at`` counts within them."""
-    same = _equal(a, b)
+    same = np.asarray(a == b)  # by value: NumPy takes float64 where float32 would round, int64 and uint64 as they are
     inside = (_inside(a, masks.threshold), _inside(b, masks.threshold))
     filled = inside if masks.threshold is None else (_inside(a, None), _inside(b, None))
     mask = _overlap(*inside, inside[0] & inside[1])
@@ -190,12 +190,12 @@ def _tally_piece(a: Array, b: Array, masks: Masks, label: int | None) -> Tally:
         same_value=_overlap(*filled, filled[0] & same),
         labels=labels,
     )
-    return _with_distances(found, a, b, same) if found.n_differing else found
+    return _with_distances(found, a, b) if found.n_differing else found
 
 
-def _with_distances(found: Tally, a: Array, b: Array, same: Array) -> Tally:
+def _with_distances(found: Tally, a: Array, b: Array) -> Tally:
     if a.dtype.kind == "f" or b.dtype.kind == "f":
-        far = _float_distance(a, b, same)
+        far = _float_distance(a, b)
         with np.errstate(over="ignore"):
             distances, squares = float(far.sum()), float(np.square(far).sum())
     else:
@@ -206,19 +206,10 @@ def _with_distances(found: Tally, a: Array, b: Array, same: Array) -> Tally:
     return found._replace(largest=largest, largest_at=(at,) if largest else None, distances=distances, squares=squares)
 
 
-def _equal(a: Array, b: Array) -> Array:
-    """Compare by value: as float64 where float32 would round the other's integers; uint64 against int64 is exact."""
-    kinds = {a.dtype.kind, b.dtype.kind}
-    if "f" in kinds and len(kinds) > 1:
-        a, b = a.astype(np.float64), b.astype(np.float64)
-    return np.asarray(a == b)
-
-
-def _float_distance(a: Array, b: Array, same: Array) -> Array:
+def _float_distance(a: Array, b: Array) -> Array:
     """Return |a - b| in float64; 0 where both are the same infinity, and where either is NaN."""
     with np.errstate(invalid="ignore", over="ignore"):
         far: Array = np.abs(a.astype(np.float64) - b.astype(np.float64))
-    far[same] = 0
     far[np.isnan(far)] = 0
     return far
 

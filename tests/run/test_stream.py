@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,15 @@ def compressed(folder: Path) -> Series:
     return dicomgen.make_series(folder, transfer_syntax=uids.JPEG2000Lossless)
 
 
+def colour_stack(folder: Path) -> Series:
+    """Three colour slices with positions; values are (3, z, y, x)."""
+    pixels = np.stack([dicomgen.make_pixels(3, 22, 18, bits=8, seed=seed) for seed in range(3)], axis=-1)
+    made = dicomgen.make_series(
+        folder, n=3, pixels=pixels, bits_stored=8, photometric="RGB", slope=None, intercept=None
+    )
+    return replace(made, values=np.moveaxis(pixels, -1, 0))
+
+
 @pytest.mark.parametrize(
     ("make", "lengths"),
     [
@@ -52,6 +62,7 @@ def compressed(folder: Path) -> Series:
         (dicomgen.two_phases, (2, 3, 22, 18)),
         (dicomgen.make_cine, (1, 3, 1, 14, 18)),
         (dicomgen.make_cine, (3, 3, 1, 14, 18)),
+        (colour_stack, (3, 2, 22, 18)),
         (dicomgen.make_palette, (3, 1, 14, 18)),
         (dicomgen.make_enhanced, (4, 14, 18)),
         (dicomgen.make_mosaic, (1, 4, 10, 14)),
@@ -91,9 +102,10 @@ def test_a_broken_file_is_named_by_its_slice_and_never_by_its_path(
     plan, index = planned(tmp_path)
     n = 5 if make is dicomgen.two_phases else 3  # files in the order of the slices
     series.paths[n].unlink()
-    tasks = list(block_tasks(plan, index, plan.array.shape))
-    with pytest.raises(SourceError, match=f"^slice {named}: ") as error:
-        read_block(tasks[0])
-    assert error.value.code in (Code.UNREADABLE, Code.CHANGED)
-    assert str(tmp_path) not in str(error.value)
-    assert series.paths[n].name not in str(error.value)
+    for lengths in (plan.array.shape, (1,) * (len(plan.array.shape) - 2) + (22, 18)):
+        tasks = list(block_tasks(plan, index, lengths))
+        with pytest.raises(SourceError, match=f"^slice {named}: ") as error:
+            read_block(tasks[n if len(tasks) > 1 else 0])
+        assert error.value.code in (Code.UNREADABLE, Code.CHANGED)
+        assert str(tmp_path) not in str(error.value)
+        assert series.paths[n].name not in str(error.value)
