@@ -67,9 +67,8 @@ def convert_series(job: Job) -> None:
     image = sitk.ReadImage(job.paths)
     values = smallest_type(sitk.GetArrayViewFromImage(image))
     chunks, shards = layout(values)
-    shuffle = BloscShuffle.bitshuffle
-    codecs = {"none": None, "lz4": BloscCodec(cname="lz4", clevel=5, shuffle=shuffle),
-              "zstd": BloscCodec(cname="zstd", clevel=1, shuffle=shuffle)}  # fmt: skip
+    settings = {"clevel": 1, "shuffle": BloscShuffle.shuffle, "blocksize": math.prod(chunks) * values.itemsize}
+    codecs = {"none": None, "lz4": BloscCodec(cname="lz4", **settings), "zstd": BloscCodec(cname="zstd", **settings)}
     array = zarr.create_array(
         Path(job.out) / f"{job.uid}.zarr",
         shape=values.shape,

@@ -149,7 +149,7 @@ def parse_codec(text: str, itemsize: int, chunk_bytes: int) -> list[Json]:
     Parameters
     ----------
     text : str
-        ``none``; ``zstd``, ``lz4``, ``lz4hc``, ``blosclz`` or ``zlib`` (within Blosc, with bitshuffle); ``gzip``; each
+        ``none``; ``zstd``, ``lz4``, ``lz4hc``, ``blosclz`` or ``zlib`` (within Blosc, with byte shuffle); ``gzip``; each
         with a level if wanted, ``zstd:5``.
     itemsize : int
         Bytes of a value.
@@ -177,5 +177,5 @@ def parse_codec(text: str, itemsize: int, chunk_bytes: int) -> list[Json]:
     level = int(level_text) if level_text else DEFAULT_LEVEL[name]
     if name == "gzip":
         return [stored, {"name": "gzip", "configuration": {"level": level}}]
-    block = {"cname": name, "clevel": level, "shuffle": "bitshuffle", "typesize": itemsize, "blocksize": chunk_bytes}
+    block = {"cname": name, "clevel": level, "shuffle": "shuffle", "typesize": itemsize, "blocksize": chunk_bytes}
     return [stored, {"name": "blosc", "configuration": block}]
