@@ -28,8 +28,8 @@ Cell = tuple[int | slice, ...]
 
 SNAP = 1e-3
 """Parts of a voxel or a step that count as none: positions are written with a few decimals."""
-GROWTH = 16
-"""A resampled grid of more than so many times the voxels is refused: a stack of few slices far apart."""
+GROWTH, SMALL_VOXELS = 16, 1 << 24
+"""A resampled grid of more than so many times the voxels, and not small, is refused: few slices far apart."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,9 +68,9 @@ def regular_grid(volume: Volume) -> Grid:
 
     The step is the even one, else the most frequent one, measured along row x column; slices go from the first
     position as far as the last one reaches, and none is extrapolated. A shear makes the plane as large as all slices
-    together need. Segmentations take the nearest voxel; other integers are rounded (halves to even). Voxels that need
-    a padding value or lie outside of a slice hold the padding value, else NaN, else the type's minimum (0 for
-    segmentations and colour).
+    together need. Segmentations take the nearest voxel, and 0 in a slice that is missing, because an absent frame is
+    empty (PS3.3 C.8.20.2); other integers are rounded (halves to even). Voxels that need a padding value or lie
+    outside of a slice hold the padding value, else NaN, else the type's minimum (0 for segmentations and colour).
 
     Raises
     ------
@@ -83,7 +83,7 @@ def regular_grid(volume: Volume) -> Grid:
     positions = _positions(volume)
     placed = _place_slices(volume, positions)
     grid = placed.shape
-    if math.prod(grid) > GROWTH * math.prod(_sizes(volume)):
+    if math.prod(grid) > max(GROWTH * math.prod(_sizes(volume)), SMALL_VOXELS):
         raise GeometryError(
             f"an even grid would have {grid[0]} slices of {grid[1]} x {grid[2]} for {len(positions)} slices of "
             f"{volume.shape[-2]} x {volume.shape[-1]}, more than {GROWTH} times the voxels; it is not resampled"
@@ -187,6 +187,8 @@ class _Sampler:
     """(z,) for each output slice the input slice at or below it."""
     share: Floats
     """(z,) of the input slice above that."""
+    empty: frozenset[int]
+    """Output slices that hold nothing."""
 
     def read(self, cell: Cell, start: int, stop: int) -> Array:
         """Return slices start to stop of the output grid for one cell."""
@@ -196,6 +198,9 @@ class _Sampler:
         out = np.empty((*source.shape[:-3], stop - start, *self.placed.shape[1:]), dtype=source.dtype)
         planes: dict[int, Floats] = {}
         for n, (k, part) in enumerate(zip(below.tolist(), share.tolist(), strict=True)):
+            if start + n in self.empty:
+                out[..., n, :, :] = self.outside
+                continue
             planes = {m: plane for m, plane in planes.items() if m >= k}
             for m in (k, k + 1) if part > 0 else (k,):
                 if m not in planes:
@@ -223,7 +228,8 @@ def _sampler(volume: Volume, placed: _Placed) -> _Sampler:
     nearest = volume.kind == "segmentation"
     padding = None if nearest or volume.colour else intensity.get("padding_value")
     below, share = _neighbours(placed, nearest=nearest)
-    return _Sampler(volume, placed, nearest, padding, _outside(volume, padding), below, share)
+    missing = volume.attributes["fastdcm"]["geometry"].get("missing_slices") or () if nearest else ()
+    return _Sampler(volume, placed, nearest, padding, _outside(volume, padding), below, share, frozenset(missing))
 
 
 def _outside(volume: Volume, padding: float | None) -> float:

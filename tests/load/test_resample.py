@@ -71,7 +71,7 @@ def test_uneven_steps_become_even(tmp_path: Path, orientation: Any) -> None:
     np.testing.assert_allclose(np.linalg.norm(grid.affine[:3, :3], axis=0), [0.5, 0.75, 2.5])
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(
     st.lists(st.floats(0.3, 6.0), min_size=2, max_size=7),
     st.floats(-0.8, 0.8),
@@ -88,13 +88,7 @@ def test_any_uneven_or_sheared_ramp_stays_a_ramp(
     dz = float(np.median(steps) * np.linalg.norm(step))
     with tempfile.TemporaryDirectory() as folder:
         volume = uneven(Path(folder), positions, dz, orientation)
-        if heights[-1] / np.median(steps) > 40:
-            return
-        try:
-            grid = regular_grid(volume)
-        except GeometryError as error:
-            assert "16 times" in str(error)  # noqa: PT017 - a steep shear of few slices
-            return
+        grid = regular_grid(volume)
         check_ramp(grid)
         reach = (grid.shape[0] - 1) * np.linalg.norm(grid.affine[:3, 2])
         assert reach <= heights[-1] + 0.011 * np.linalg.norm(grid.affine[:3, 2])
@@ -139,6 +133,15 @@ def test_labels_take_the_nearest(tmp_path: Path, kind: str, expected: int) -> No
     assert found[-1, 0, 0] == (8 if kind == "segmentation" else 7)
 
 
+def test_a_missing_frame_of_a_segmentation_is_empty(tmp_path: Path) -> None:
+    values = np.full((3, *SHAPE), 1, np.uint8)
+    positions, missing = [[0, 0, 0], [0, 0, 1], [0, 0, 4]], {"missing_slices": [2, 3]}
+    volume = uneven(tmp_path, positions, 1.0, values=values, kind="segmentation", geometry=missing)
+    grid = regular_grid(volume)
+    assert whole(grid)[:, 0, 0].tolist() == [1, 1, 0, 0, 1]
+    assert grid.read((), 2, 4).max() == 0
+
+
 @pytest.mark.parametrize(
     ("dtype", "intensity", "kind", "expected"),
     [
@@ -177,7 +180,7 @@ def test_extreme_integers_neither_wrap_nor_clip(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_resampled_is_refused(tmp_path: Path) -> None:
-    far = uneven(tmp_path / "far", [[0, 0, 0], [0, 0, 1], [0, 0, 2], [0, 0, 5000]], 1.0)
+    far = uneven(tmp_path / "far", [[0, 0, 0], [0, 0, 1], [0, 0, 2], [0, 0, 5e5]], 1.0)
     with pytest.raises(GeometryError, match="16 times"):
         regular_grid(far)
     flat = uneven(tmp_path / "flat", [[0, 0, 0], [0, 0, 1], [0, 0, 3]], 1.0, geometry={"spacing_kind": "none"})
