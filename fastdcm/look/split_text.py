@@ -7,7 +7,7 @@ by positions or repeats, and the reasons that grouping recorded say so with thei
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -44,6 +44,8 @@ class _Element(NamedTuple):
     labels: Sequence[Hashable]
     """Equal for volumes that share the value."""
     texts: Sequence[str]
+    places: Mapping[Hashable, Sequence[int]] = {}
+    """The volumes of slices that have each value, those with most slices first."""
 
 
 def split_differences(
@@ -86,15 +88,22 @@ class _Siblings:
         self.first = np.asarray([int(rows[0]) for rows in used])
         flat = is_planar(frames, np.concatenate(used), self.planes, tolerances)
         self.planar = flat[np.cumsum([0, *self.counts[:-1]])].tolist()
-        self.elements = _elements(self, tolerances)
         self.stacked = [place for place, flat in enumerate(self.planar) if not flat]
+        elements = (_placed(self, element) for element in _elements(self, tolerances))
+        self.elements = [element for element in elements if len(element.places) > 1]
+        self.alike: dict[tuple[Hashable, ...], list[int]] = {}
+        for place in self.stacked:
+            self.alike.setdefault(self.key(place), []).append(place)
+
+    def key(self, place: int) -> tuple[Hashable, ...]:
+        """Return what a volume shares with those that only positions tell from it."""
+        return tuple(element.labels[place] for element in self.elements)
 
 
 def _of_volume(series: _Siblings, place: int) -> tuple[Difference, ...]:
     if series.planar[place]:
         return (_planar(series, place),)
-    found = [_differing(series, element, place) for element in series.elements]
-    differences = [difference for difference in found if difference]
+    differences = [_differing(series, element, place) for element in series.elements]
     if len(series.stacked) < len(series.volumes):
         flat = len(series.volumes) - len(series.stacked)
         text = f"These are slices; {count_text(flat, 'other volume')} of the series {'is' if flat == 1 else 'are'} 2-D."
@@ -111,7 +120,7 @@ def _of_volume(series: _Siblings, place: int) -> tuple[Difference, ...]:
 
 
 def _elements(series: _Siblings, tolerances: Tolerances) -> list[_Element]:
-    """Return the elements of the key that are not the same in all volumes of slices."""
+    """Return the elements of the key."""
     first = series.frames.take(series.first)
     elements = [] if _ignored_frame_of_reference(series.volumes) else [_frame_of_reference(first)]
     for code, name, texts_of, _ in KEYS:
@@ -121,9 +130,16 @@ def _elements(series: _Siblings, tolerances: Tolerances) -> list[_Element]:
         else:
             elements.append(_Element(code, name, texts, [clean(text) for text in texts]))
     elements.append(_spacing(first, tolerances))
-    elements += _placing(series.planes, series.first, tolerances)
-    stacked = [place for place, flat in enumerate(series.planar) if not flat]
-    return [element for element in elements if len({element.labels[place] for place in stacked}) > 1]
+    return [*elements, *_placing(series.planes, series.first, tolerances)]
+
+
+def _placed(series: _Siblings, element: _Element) -> _Element:
+    """Return an element with the volumes of each value."""
+    places: dict[Hashable, list[int]] = {}
+    for place in series.stacked:
+        places.setdefault(element.labels[place], []).append(place)
+    ordered = sorted(places.items(), key=lambda item: -sum(series.counts[place] for place in item[1]))
+    return element._replace(places=dict(ordered))
 
 
 def _ignored_frame_of_reference(volumes: Sequence[Volume]) -> bool:
@@ -182,27 +198,20 @@ def _plane_name(normal: Floats) -> str:
     return ("sagittal", "coronal", "axial")[largest] if abs(normal[largest]) >= NEAR_PLANE else "oblique"
 
 
-def _differing(series: _Siblings, element: _Element, place: int) -> Difference | None:
+def _differing(series: _Siblings, element: _Element, place: int) -> Difference:
     """Compare one element of one volume with that of the others."""
     own = element.labels[place]
-    here, others = 0, dict[Hashable, list[int]]()
-    for other in series.stacked:
-        if element.labels[other] == own:
-            here += series.counts[other]
-        else:
-            others.setdefault(element.labels[other], []).append(other)
-    if not others:
-        return None
-    ordered = sorted(others.values(), key=lambda places: -sum(series.counts[p] for p in places))
+    others = [label for label in element.places if label != own]
     listed = [
-        f"{element.texts[places[0]]} in {_names([series.numbers[p] for p in places])} "
-        f"({_slices(sum(series.counts[p] for p in places))})"
-        for places in ordered[:OTHERS_LISTED]
+        f"{element.texts[element.places[label][0]]} in {_names(series, element.places[label])} "
+        f"({_slices(series, element.places[label])})"
+        for label in others[:OTHERS_LISTED]
     ]
-    if len(ordered) > OTHERS_LISTED:
-        listed.append(count_text(len(ordered) - OTHERS_LISTED, "more value"))
-    text = f"{element.name} is {element.texts[place]} here ({_slices(here)}), {', '.join(listed)}."
-    return Difference(element.code, text, _choice(element, int(series.first[place]), series.frames))
+    if len(others) > OTHERS_LISTED:
+        listed.append(count_text(len(others) - OTHERS_LISTED, "more value"))
+    here = f"{element.name} is {element.texts[place]} here ({_slices(series, element.places[own])})"
+    choice = _choice(element, int(series.first[place]), series.frames)
+    return Difference(element.code, f"{here}, {', '.join(listed)}.", choice)
 
 
 def _choice(element: _Element, row: int, frames: Frames) -> str:
@@ -216,15 +225,15 @@ def _choice(element: _Element, row: int, frames: Frames) -> str:
     return ""
 
 
-def _slices(count: int) -> str:
-    return count_text(count, "slice")
+def _slices(series: _Siblings, places: Sequence[int]) -> str:
+    return count_text(sum(series.counts[place] for place in places), "slice")
 
 
-def _names(numbers: Sequence[int]) -> str:
-    if len(numbers) == 1:
-        return f"volume {numbers[0]}"
-    shown = ", ".join(map(str, numbers[:VOLUMES_LISTED]))
-    return f"volumes {shown}{' ...' if len(numbers) > VOLUMES_LISTED else ''}"
+def _names(series: _Siblings, places: Sequence[int]) -> str:
+    if len(places) == 1:
+        return f"volume {series.numbers[places[0]]}"
+    shown = ", ".join(str(series.numbers[place]) for place in places[:VOLUMES_LISTED])
+    return f"volumes {shown}{' ...' if len(places) > VOLUMES_LISTED else ''}"
 
 
 # ---------------------------------------------------------------------------- what the key does not tell apart
@@ -240,12 +249,7 @@ def _of_reason(reason: Reason) -> Difference:
 
 def _by_position(series: _Siblings, place: int) -> list[Difference]:
     """Return what keeps a volume apart from those that have the same key."""
-    key = [element.labels[place] for element in series.elements]
-    alike = [
-        other
-        for other in series.stacked
-        if other != place and [element.labels[other] for element in series.elements] == key
-    ]
+    alike = [other for other in series.alike[series.key(place)] if other != place]
     if not alike:
         return []
     own = [reason for reason in series.volumes[place].reasons if reason.code in BY_POSITION]
