@@ -439,6 +439,12 @@ def test_pixels_are_not_read(tmp_path: Path, counted: type[Counted]) -> None:
     assert counted.count < 64 * 1024
 
 
+def test_small_pixels_are_not_read_either() -> None:
+    assert value_of(header(CT_SMALL), "PixelData") == "(32.8 kB, not read)"
+    inner = [element for element in list_elements(CT_SMALL).elements if element.tag == 0x7FE00010]
+    assert [element.value for element in inner] == [None]
+
+
 def test_fragments_are_stepped_over(tmp_path: Path, counted: type[Counted]) -> None:
     fragment = struct.pack("<HHI", 0xFFFE, 0xE000, 100_000) + bytes(100_000)
     pixels = struct.pack("<HHI", 0xFFFE, 0xE000, 0) + fragment * 50 + rawdicom.SEQUENCE_END
