@@ -134,6 +134,13 @@ def convert(  # noqa: PLR0913 - one keyword an option of the command line
         The call cannot work: options, sources or ``dest``.
     TargetError
         The target failed; what was published before stays.
+
+    Examples
+    --------
+    >>> import fastdcm
+    >>> report = fastdcm.convert("export", "lung.zarr", where="kernel == 'LUNG'", no_localizers=True)
+    >>> report.exit_code, report.outcomes["converted"], report.outcomes["filtered"]
+    (0, 32, 33)
     """
     options = Options(
         where=where,

@@ -131,6 +131,12 @@ def scan(  # noqa: PLR0913 - one keyword an option of the command line
     ------
     UsageError
         There is no file at all, or ``where`` is not usable.
+
+    Examples
+    --------
+    >>> found = scan("export")
+    >>> sorted(zip(found.table["description"].to_pylist(), found.table["slices"].to_pylist()))[:2]
+    [('1.25mm Lung', 26), ('1.25mm Stnd', 26)]
     """
     options = Options(
         where=where,
@@ -278,24 +284,34 @@ def read_index(
         No source, a source that is not there, or no file in any.
     """
     from fastdcm.scan.find import find_files
-    from fastdcm.scan.index import build_index
+    from fastdcm.scan.index import build_index, slim
 
     roots = tuple(os.path.abspath(os.fspath(source)) for source in sources)
     missing = [repr(os.fspath(source)) for source in sources if not os.path.lexists(source)]
     if missing or not roots:
         raise UsageError(f"no such file or folder: {', '.join(missing)}" if missing else "no source given")
-    tables, crashed, done = [], [], 0
+    tables: list[Headers] = []
+    crashed: list[FoundFile] = []
+    done = 0
     batches = _batches(_without(find_files(roots), roots, ignore), engine.workers)
     for (_, batch), result in map_tasks(_read_batch, ((roots, batch) for batch in batches), engine):
         if isinstance(result, Exception):
             crashed += batch
         else:
-            tables.append(result)
+            tables.append((slim(result[0]), result[1]))
         done += len(batch)
         progress(Progress("scan", files=done))
     if not done:
         raise UsageError("the sources hold no file at all")
-    return build_index(roots, [*tables, *_read_singly(engine, roots, crashed)])
+    return build_index(roots, _handed_over(tables, _read_singly(engine, roots, crashed)))
+
+
+def _handed_over(tables: list[Headers], more: Iterator[Headers]) -> Iterator[Headers]:
+    """Yield tables without holding them any longer."""
+    tables.reverse()
+    while tables:
+        yield tables.pop()
+    yield from more
 
 
 def _read_singly(engine: Engine, roots: tuple[str, ...], files: Sequence[FoundFile]) -> Iterator[Headers]:

@@ -154,6 +154,13 @@ def verify(  # noqa: PLR0913 - one keyword an option of the command line
     ------
     UsageError
         ``store`` is no store, or none of the files is below the sources that were given.
+
+    Examples
+    --------
+    >>> import fastdcm
+    >>> found = fastdcm.verify("out.zarr", "export")
+    >>> found.volumes, found.mismatches, found.exit_code
+    (5, (), 0)
     """
     started = time.monotonic()
     opened = open_path(store)
