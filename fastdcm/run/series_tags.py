@@ -25,6 +25,7 @@ from fastdcm.scan.leaves import (
     Leaf,
     Path,
     context_of,
+    is_context,
     json_leaves,
     leaf_order,
     leaves_of,
@@ -176,56 +177,71 @@ def read_series_tags(
 def _read_batch(task: tuple[int, list[bytes], bool, bool]) -> SeriesTags:
     """Read some files into columns."""
     _, paths, private, as_json = task
-    batch = _Batch()
+    batch = _Batch(private, as_json)
     for found in read_elements(paths):
         if found is None:
             batch.n_unread += 1
         else:
-            batch.add(
-                [one for one in found if private or not one.tag >> 16 & 1],
-                context_of(found, private=private, as_json=as_json),
-            )
+            batch.add(found)
     return batch.finish()
 
 
 @dataclass(slots=True)
 class _Batch:
-    """Columns while their files are read; a value that is not that of the file before becomes a leaf, once."""
+    """Columns while their files are read: only what is not as in the file before is looked at."""
 
+    private: bool
+    as_json: bool
     growing: dict[Path, _Growing] = field(default_factory=dict)
     n_files: int = 0
     n_frames: int = 0
     n_unread: int = 0
     context: Context | None = None
-    before: dict[int, tuple[Element, list[Placed]]] = field(default_factory=dict)
+    before: dict[int, Element] = field(default_factory=dict)
+    leaves: dict[int, list[Placed]] = field(default_factory=dict)
+    """Of each element of the file before."""
 
-    def add(self, found: Sequence[Element], context: Context) -> None:
+    def add(self, found: dict[int, Element]) -> None:
         """Add the elements of the next file."""
-        if context != self.context:
-            self.context, self.before = context, {}
-        frames = 0
-        for element in found:
-            leaves = self.leaves(element, context)
-            for path, frame, leaf in leaves:
-                if path in self.growing or len(path) == 1 or len(self.growing) < NESTED_MAX:
-                    cell = self.n_files if frame < 0 else self.n_frames + frame
-                    self.column(path, leaf).put(cell, leaf)
-            if element.tag == PER_FRAME:
-                frames = 1 + max((frame for _, frame, _ in leaves), default=-1)
+        before = self.before
+        changed = [tag for tag, one in found.items() if (old := before.get(tag)) is not one and old != one]
+        gone = before.keys() - found.keys()
+        if self.context is None or any(map(is_context, (*changed, *gone))):
+            context = context_of(found, private=self.private, as_json=self.as_json)
+            if context != self.context:
+                self.context, changed = context, list(found)
+        for tag in gone:
+            self.replace(tag, [])
+        for tag in changed:
+            if self.private or not tag >> 16 & 1:
+                self.replace(tag, list(leaves_of(found[tag], self.context)))
+        self.before = found
         self.n_files += 1
+        self.add_frames()
+
+    def replace(self, tag: int, leaves: list[Placed]) -> None:
+        """Put the leaves of an element in place of those of the file before."""
+        for path in {path for path, _, _ in self.leaves.get(tag, ())} - {path for path, _, _ in leaves}:
+            if path in self.growing and FRAMES not in path:
+                self.growing[path].end(self.n_files)
+        for path, frame, leaf in leaves:
+            if frame < 0 and (column := self.column(path, leaf)) is not None:
+                column.put(self.n_files, leaf)
+        self.leaves[tag] = leaves
+
+    def add_frames(self) -> None:
+        """Add what is in the Per-Frame Functional Groups of the file, changed or not: its frames follow the others."""
+        frames = 0
+        for path, frame, leaf in self.leaves.get(PER_FRAME, ()):
+            if frame >= 0 and (column := self.column(path, leaf)) is not None:
+                column.put_one(self.n_frames + frame, leaf)
+            frames = max(frames, frame + 1)
         self.n_frames += frames
 
-    def leaves(self, element: Element, context: Context) -> list[Placed]:
-        """Return an element's leaves: those of the file before, where the bytes are the same."""
-        known = self.before.get(element.tag)
-        if known is None or known[0] != element or element.items is not None:
-            known = self.before[element.tag] = element, list(leaves_of(element, context))
-        return known[1]
-
-    def column(self, path: Path, leaf: Leaf) -> _Growing:
-        """Return the column of a path, a new one where there is none."""
+    def column(self, path: Path, leaf: Leaf) -> _Growing | None:
+        """Return the column of a path, a new one where there is none; None where there are too many."""
         column = self.growing.get(path)
-        if column is None:
+        if column is None and (len(path) == 1 or len(self.growing) < NESTED_MAX):
             column = self.growing[path] = _Growing(leaf.vr)
         return column
 
@@ -238,33 +254,50 @@ class _Batch:
 
 @dataclass(slots=True)
 class _Growing:
-    """A column while its files are read one after the other."""
+    """A column while its files are read one after the other: runs of one value."""
 
     vr: str
-    hashes: list[int] = field(default_factory=list)
+    starts: list[int] = field(default_factory=lambda: [0])
+    keys: list[int] = field(default_factory=lambda: [0])
+    """Hash from each start on, 0: absent."""
+    until: int | None = None
+    """End of the last run of a column that ``put_one`` fills."""
     examples: dict[int, Leaf] = field(default_factory=dict)
     ends: tuple[Leaf, Leaf] | None = None
     orders: tuple[Any, Any] = (None, None)
     ordered: bool = True
 
     def put(self, cell: int, leaf: Leaf) -> None:
-        """Take the value of a file; the files between this and the last one lack it, of two values the first counts."""
-        hashes = self.hashes
-        if len(hashes) > cell:
-            return
-        known = bool(hashes) and hashes[-1] == leaf.key
-        hashes.extend([0] * (cell - len(hashes)))
-        hashes.append(leaf.key)
-        if known:
-            return
+        """Take a value, that of this cell and of all that follow."""
+        if self.keys[-1] != leaf.key:
+            self.run(cell, leaf.key)
+            self.note(leaf)
+
+    def put_one(self, cell: int, leaf: Leaf) -> None:
+        """Take the value of one cell alone, behind those before."""
+        if self.until is not None and self.until < cell:
+            self.end(self.until)
+        self.put(cell, leaf)
+        self.until = cell + 1
+
+    def end(self, cell: int) -> None:
+        """From this cell on there is no value."""
+        if self.keys[-1]:
+            self.run(cell, 0)
+
+    def run(self, cell: int, key: int) -> None:
+        """Start a run, in place of an empty one."""
+        if self.starts[-1] == cell:
+            self.keys[-1] = key
+        else:
+            self.starts.append(cell)
+            self.keys.append(key)
+
+    def note(self, leaf: Leaf) -> None:
+        """Keep a value as an example, as the smallest or the largest."""
         if len(self.examples) < EXAMPLES:
             self.examples.setdefault(leaf.key, leaf)
-        if self.ordered:
-            self.order(leaf)
-
-    def order(self, leaf: Leaf) -> None:
-        """Take a value for the smallest or the largest."""
-        order = leaf_order(leaf)
+        order = leaf_order(leaf) if self.ordered else ()
         if order is None:
             self.ordered, self.ends = False, None
         elif order and self.ends is None:
@@ -276,9 +309,11 @@ class _Growing:
                 self.ends, self.orders = (self.ends[0], leaf), (self.orders[0], order)
 
     def finish(self, length: int) -> TagColumn:
-        """Return the column; one value takes the place of one."""
-        self.hashes.extend([0] * (length - len(self.hashes)))
-        hashes = _compact(np.array(self.hashes, np.uint64))
+        """Return the column of so many cells."""
+        if self.until is not None and self.until < length:
+            self.end(self.until)
+        keys, counts = np.array(self.keys, np.uint64), np.diff(self.starts, append=length)
+        hashes = np.broadcast_to(keys, length) if len(keys) == 1 else np.repeat(keys, counts)
         return TagColumn(self.vr, hashes, tuple(self.examples.values()), self.ends, self.ordered)
 
 
@@ -309,13 +344,11 @@ def _joined(parts: Sequence[SeriesTags]) -> SeriesTags:
 def _joined_column(columns: Sequence[TagColumn | None], path: Path, parts: Sequence[SeriesTags]) -> TagColumn:
     grown = _Growing(next(column.vr for column in columns if column is not None))
     for column in columns:
-        for leaf in column.examples if column is not None else ():
-            if len(grown.examples) < EXAMPLES:
-                grown.examples.setdefault(leaf.key, leaf)
-        if column is not None and not column.ordered:
-            grown.ordered, grown.ends = False, None
-        for leaf in (column.ends or ()) if column is not None and grown.ordered else ():
-            grown.order(leaf)
+        if column is not None:
+            for leaf in (*column.examples, *(column.ends or ())):
+                grown.note(leaf)
+            if not column.ordered:
+                grown.ordered, grown.ends = False, None
     lengths = [part.n_frames if FRAMES in path else part.n_files for part in parts]
     hashes = [
         np.zeros(length, np.uint64) if column is None else column.hashes
@@ -349,7 +382,7 @@ def json_tags(
         for path, leaf in json_leaves(int(tag, 16), made):
             column = growing.setdefault(path, _Growing(leaf.vr))
             for cell in where:
-                column.put(cell, leaf)
+                column.put_one(cell, leaf)
 
     for tag, made in constant.items():
         if private or not int(tag, 16) >> 16 & 1:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import xxhash
 
 from fastdcm.errors import Code, SourceError
@@ -35,7 +36,7 @@ HEADER_BYTES_MAX = 2**26
 """A longer header is read element by element, without the values beyond ``bounded.VALUE_BYTES_MAX``."""
 SHOWN_BYTES, SHOWN_NESTED_BYTES = 2**16, 2**12
 """More of a value, and of a nested one, is not kept; it is compared whole."""
-_CHARSET, _SIGN = 0x00080005, 0x00280103
+_CHARSET, _SIGN, _TAIL = 0x00080005, 0x00280103, 0xFFFCFFFC
 _DEPTH_MAX = 16
 _ITEM = b"\xfe\xff\x00\xe0"
 _PADDING = b" \0"
@@ -58,6 +59,10 @@ class Element(NamedTuple):
     little_endian: bool = True
     items: Sequence[Dataset] | None = None
     """Of a sequence that pydicom has read already."""
+
+
+Elements = dict[int, Element]
+"""The elements of one data set, by tag."""
 
 
 class Context(NamedTuple):
@@ -90,38 +95,82 @@ class Leaf(NamedTuple):
 # ---------------------------------------------------------------------------- one file
 
 
-def read_elements(paths: Sequence[bytes]) -> Iterator[list[Element] | None]:
+def read_elements(paths: Sequence[bytes]) -> Iterator[Elements | None]:
     """Yield the top-level elements of each file up to its pixels, without group 2; None where they cannot be read.
 
     Parameters
     ----------
     paths : sequence of bytes
         Files, as the system names them. Of files without pixels everything is read.
+
+    Yields
+    ------
+    dict of int to Element, or None
+        By tag; of a tag that is there twice the first. What did not change between files is often the same object.
     """
     facts = walk_files(paths, (), ()).facts
+    layouts: dict[tuple[int, bool], _Layout] = {}
     for path, fact in zip(paths, facts.tolist(), strict=True):
         try:
-            yield _read(path, fact)
+            yield _read(path, fact, layouts)
         except BROKEN:
             yield None
 
 
-def _read(path: bytes, fact: Sequence[int]) -> list[Element]:
+class _Layout(NamedTuple):
+    """Where the elements of a header are; headers of one series often share it, so they need no walk of their own."""
+
+    data: npt.NDArray[np.uint8]
+    elements: Elements
+    tags: list[int]
+    starts: npt.NDArray[np.int64]
+    """(n,) of the values, ascending."""
+    ends: npt.NDArray[np.int64]
+    """(n,) of the values; where a length is not defined the start: nothing there may differ."""
+
+
+def _read(path: bytes, fact: Sequence[int], layouts: dict[tuple[int, bool], _Layout]) -> Elements:
     """Read one file, by the walk where it can."""
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # a pipe is not waited for
+    with open(
+        os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0
+    ) as file:  # no pipe is waited for
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode) or fact[Fact.STATUS] in (Status.EMPTY, Status.NOT_DICOM):
             raise SourceError(Code.NO_DICOM, "the file is no DICOM file any more")
         size = fact[Fact.PIXEL_OFFSET] if fact[Fact.PIXEL_TAG] else status.st_size
         if fact[Fact.STATUS] == Status.REFERENCE or fact[Fact.SYNTAX] == Syntax.UNKNOWN or size > HEADER_BYTES_MAX:
-            return list(elements_of(read_header(file, status.st_size).dataset))
+            dataset = read_header(file, status.st_size).dataset
+            return {element.tag: element for element in elements_of(dataset)}
         data = file.read(size)[fact[Fact.START] :]
-    walked = walk_elements(data, fact[Fact.SYNTAX] == Syntax.EXPLICIT)
-    return [
-        Element(one.tag, one.vr, data[one.offset : one.offset + one.length], one.vr != "SQ")
-        for one in walked
-        if one.tag >> 16 != 0xFFFC and one.tag not in rules.PIXEL_KEYWORDS
-    ]
+    kind = len(data), fact[Fact.SYNTAX] == Syntax.EXPLICIT
+    found = _by_layout(layouts[kind], data) if kind in layouts else None
+    if found is None:
+        found, layouts[kind] = _walk(data, kind[1])
+    return found
+
+
+def _walk(data: bytes, explicit: bool) -> tuple[Elements, _Layout]:
+    walked = [one for one in walk_elements(data, explicit) if not (one.tag in rules.PIXEL_KEYWORDS or one.tag == _TAIL)]
+    found: Elements = {}
+    for one in walked:
+        found.setdefault(one.tag, Element(one.tag, one.vr, data[one.offset : one.offset + one.length], one.vr != "SQ"))
+    starts = np.array([one.offset for one in walked], np.int64)
+    fixed = [len(found) < len(walked) or data[one.offset - 4 : one.offset] == b"\xff\xff\xff\xff" for one in walked]
+    ends = starts + np.where(fixed, 0, np.array([one.length for one in walked], np.int64))
+    return found, _Layout(np.frombuffer(data, np.uint8), found, [one.tag for one in walked], starts, ends)
+
+
+def _by_layout(layout: _Layout, data: bytes) -> Elements | None:
+    """Take a header's elements from another's of the same length: right if only bytes of values differ; else None."""
+    differs = np.flatnonzero(layout.data != np.frombuffer(data, np.uint8))
+    places = np.searchsorted(layout.starts, differs, "right") - 1
+    if len(differs) and (places[0] < 0 or (differs >= layout.ends[places]).any()):
+        return None
+    found = dict(layout.elements)
+    for place in np.unique(places).tolist():
+        tag, start, end = layout.tags[place], int(layout.starts[place]), int(layout.ends[place])
+        found[tag] = found[tag]._replace(raw=data[start:end])
+    return found
 
 
 def elements_of(dataset: Dataset) -> Iterator[Element]:
@@ -141,19 +190,23 @@ def elements_of(dataset: Dataset) -> Iterator[Element]:
         yield Element(int(tag), found.VR or "", value, found.is_implicit_VR, found.is_little_endian)
 
 
-def context_of(found: Sequence[Element], *, private: bool, as_json: bool = False) -> Context:
+def context_of(found: Elements, *, private: bool, as_json: bool = False) -> Context:
     """Return what the meaning of a file's elements depends on."""
     return _context_in(found, Context(private=private, as_json=as_json))
 
 
-def _context_in(found: Sequence[Element], around: Context) -> Context:
+def is_context(tag: int) -> bool:
+    """Whether the meaning of other elements depends on this one."""
+    return tag in (_CHARSET, _SIGN) or is_creator(tag)
+
+
+def _context_in(found: Elements, around: Context) -> Context:
     """Return what the meaning of a data set's elements depends on, inside of another one or at the top."""
-    raw = {element.tag: element.raw for element in found if element.tag in (_CHARSET, _SIGN)}
-    names = raw.get(_CHARSET, b"").strip(_PADDING).decode("latin-1")
+    names = found[_CHARSET].raw.strip(_PADDING).decode("latin-1") if _CHARSET in found else ""
     return around._replace(
         charsets=tuple(names.split("\\")) if names else around.charsets,
-        signed=any(raw[_SIGN][:2]) if _SIGN in raw else around.signed,  # 1 in either byte order
-        creators=tuple((element.tag, element.raw) for element in found if is_creator(element.tag)),
+        signed=any(found[_SIGN].raw[:2]) if _SIGN in found else around.signed,  # 1 in either byte order
+        creators=tuple((tag, element.raw) for tag, element in found.items() if is_creator(tag)),
     )
 
 
@@ -212,11 +265,11 @@ def _items(element: Element, context: Context) -> Sequence[Dataset]:
 
 
 def _item_leaves(tag: int, number: int, item: Dataset, context: Context) -> Iterator[tuple[Path, int, Leaf]]:
-    found = list(elements_of(item))
+    found = {element.tag: element for element in elements_of(item)}
     inner = _context_in(found, context)._replace(depth=context.depth + 1)
     over_frames = tag == PER_FRAME and context.depth == 0
     place = FRAMES if over_frames else number
-    for element in found:
+    for element in found.values():
         if context.private or not element.tag >> 16 & 1:
             for path, frame, leaf in leaves_of(element, inner):
                 yield (tag, place, *path), number if over_frames else frame, leaf

@@ -37,6 +37,7 @@ def vary(k: int, dataset: Dataset) -> None:
     dataset.XRayTubeCurrent = str(300 + k % 3)
     dataset.ContentTime = f"10150{k}"
     dataset.ProtocolName = ("b", "a", "c", "b", "d")[k]
+    dataset.AcquisitionTime = "noon" if k == 3 else f"10150{k}"
     dataset.TriggerTime = "12.50 " if k % 2 else "12.50"
     if k != 2:
         dataset.AcquisitionNumber = 7
@@ -104,6 +105,8 @@ def test_constant_and_varying(tmp_path: Path) -> None:
     partly = rows["AcquisitionNumber"]
     assert (partly.constant, partly.n_distinct, partly.n_missing) == (False, 1, 1)
     assert partly.text == "7, absent in 1 file"
+    times = ("101500", "101501", "101502", "noon", "101504")  # one cannot be ordered
+    assert rows["AcquisitionTime"].examples == times
     assert rows["ImageComments"].text == "2 values, absent in 3 files: seen by 0, seen by 1"
     assert rows["ImagePositionPatient"].text == r"5 values, …\-431 .. …\-421"
 
