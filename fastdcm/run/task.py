@@ -10,6 +10,7 @@ import math
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -159,17 +160,17 @@ def _allocate(task: ShardTask, shape: Sequence[int]) -> tuple[npt.NDArray[Any], 
 
 
 def finish_volume(written: WrittenVolume) -> VolumeResult:
-    """Put the results of a volume's tasks together; if all is well write its documents and check that it is whole."""
+    """Put the results of a volume's tasks, one or more, together; if all is well write its documents and check it."""
     results = sorted(written.results, key=lambda result: result.region)
-    starts = np.cumsum([0, *(_cell_count(written.plan, result) for result in results)]).tolist()
+    starts = list(accumulate((_cell_count(written.plan, result) for result in results[:-1]), initial=0))
     faults = tuple(
         FrameFault(start + fault.cell, fault.code, fault.message)
-        for start, result in zip(starts, results, strict=False)
+        for start, result in zip(starts, results, strict=True)
         for fault in result.faults
     )
     notes = tuple(
         (start + cell, code, message)
-        for start, result in zip(starts, results, strict=False)
+        for start, result in zip(starts, results, strict=True)
         for cell, code, message in result.notes
     )
     found = VolumeResult(

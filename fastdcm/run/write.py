@@ -46,7 +46,7 @@ class Writer:
         self._plans: dict[str, VolumePlan] = {}
         self._again: deque[VolumePlan] = deque()
         self._units: deque[Unit] = deque()
-        self._names: dict[str, str] = {}
+        self._places: dict[str, Path] = {}
         self._numbers = count()
 
     def write(self, plans: Iterable[VolumePlan], done: Callable[[int], None]) -> Iterator[Built]:
@@ -100,7 +100,8 @@ class Writer:
         size = 0
         for plan in plans:
             self._plans[plan.path] = plan
-            tasks = tuple(shard_tasks(plan, self._index, str(self._partial(plan.path))))
+            partial = str(self._partial(plan.path))
+            tasks = tuple(shard_tasks(plan, self._index, partial))
             if len(tasks) > 1:
                 self._open[plan.path] = _Open(plan, len(tasks))
                 yield from tasks
@@ -108,15 +109,15 @@ class Writer:
             if small and (size + array_bytes(plan.array) > UNIT_BYTES or len(small) == UNIT_VOLUMES):
                 yield tuple(small)
                 small, size = [], 0
-            small.append(WholeVolume(plan, str(self._partial(plan.path)), tasks))
+            small.append(WholeVolume(plan, partial, tasks))
             size += array_bytes(plan.array)
         if small:
             yield tuple(small)
 
     def _partial(self, path: str) -> Path:
-        if path not in self._names:
-            self._names[path] = str(next(self._numbers))
-        return self._partials / self._names[path]
+        if path not in self._places:
+            self._places[path] = self._partials / str(next(self._numbers))
+        return self._places[path]
 
     # ------------------------------------------------------------------ results to volumes
 
@@ -155,13 +156,13 @@ class Writer:
         if not result.ready:
             remove_partial(str(self._partial(result.path)))
         yield Built(self._plans.pop(result.path), self._partial(result.path), result)
-        self._names.pop(result.path)
+        self._places.pop(result.path)
 
     def _write_in_fallback(self, plan: VolumePlan) -> None:
         from fastdcm.series.plan import in_fallback
 
         remove_partial(str(self._partial(plan.path)))
-        del self._names[plan.path]  # a lost worker may still be writing the other type: build it elsewhere
+        del self._places[plan.path]  # a lost worker may still be writing the other type: build it elsewhere
         self._again.append(in_fallback(plan, self._options))
 
     def _crashed(self, unit: Unit, error: Exception) -> Iterator[Built]:

@@ -207,7 +207,7 @@ def source_attributes(plan: VolumePlan, facts: VolumeFacts) -> Json:
     """Return where the volume comes from, without paths: what resume and verify compare."""
     return {
         "transfer_syntax_uids": sorted({safe_uid(text) for text in plan.frames.texts["transfer_syntax"] if text}),
-        "n_instances": len(np.unique(plan.frames.instance)),
+        "n_instances": len(set(plan.frames.instance.tolist())),
         "n_frames": len(plan.frames),
         "digest": plan.digest,
         "pixel_hash": list(facts.hashes),

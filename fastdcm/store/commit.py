@@ -126,7 +126,9 @@ def check_complete(folder: str | os.PathLike[str], array: ArraySpec) -> None:
 
 
 def _check_shard(path: str, key: str, array: ArraySpec, shape: Sequence[int]) -> None:
-    from fastdcm.store.shard import ABSENT, index_bytes
+    from google_crc32c import value as crc32c
+
+    from fastdcm.store.shard import ABSENT
 
     grid = [step // chunk for step, chunk in zip(array.shards, array.chunks, strict=True)]
     index_size = 16 * math.prod(grid) + 4
@@ -141,12 +143,13 @@ def _check_shard(path: str, key: str, array: ArraySpec, shape: Sequence[int]) ->
         raise CheckError(f"shard {key} cannot be read: {error.strerror}") from error
     if len(raw) < index_size:
         raise CheckError(f"shard {key} has {size} bytes, its index alone {index_size}")
-    index = np.frombuffer(raw, "<u8", count=index_size // 8).reshape(*grid, 2)
-    if index_bytes(index) != raw:
+    if crc32c(raw[:-4]).to_bytes(4, "little") != raw[-4:]:
         raise CheckError(f"shard {key} has a bad index: the checksum differs")
+    index = np.frombuffer(raw, "<u8", count=index_size // 8).reshape(*grid, 2)
     used = index[tuple(slice(-(-n // chunk)) for n, chunk in zip(shape, array.chunks, strict=True))].reshape(-1, 2)
-    ends = used.sum(axis=1)
-    if (used == ABSENT).any() or int(used[:, 1].sum()) != size - index_size or ends.max() != size - index_size:
+    offsets, lengths = used.T
+    chunks_bytes = size - index_size
+    if (used == ABSENT).any() or int(lengths.sum()) != chunks_bytes or (offsets + lengths).max() != chunks_bytes:
         raise CheckError(f"shard {key} does not hold its {len(used)} chunks")
 
 
