@@ -485,15 +485,35 @@ def _put(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def write_index(folder: Path, rows: int) -> Counter[str]:
-    """Write an instance index of so many CT slices, 256 a series, as if they had been scanned."""
+INDEX_ROWS = 1_000_000
+"""Rows of an instance index that are made at a time."""
+
+
+def write_index(folder: Path, rows: int, series_length: int = 256) -> Counter[str]:
+    """Write an instance index of so many CT slices as if they had been scanned; ``series_length`` slices a series."""
     import pyarrow as pa
 
-    from fastdcm.model import COLUMNS, Index
-    from fastdcm.scan.index import frames_schema, index_schema, save_index
+    from fastdcm.model import Index
+    from fastdcm.scan.index import frames_schema, save_index, slim
 
-    k = np.arange(rows)
-    series = k // 256
+    parts = [
+        slim(_index_part(start, min(start + INDEX_ROWS, rows), series_length)) for start in range(0, rows, INDEX_ROWS)
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    table = pa.concat_tables(parts).unify_dictionaries()
+    save_index(Index(("synthetic",), table, frames_schema().empty_table()), str(folder))
+    return Counter({"index rows": rows})
+
+
+def _index_part(first: int, last: int, series_length: int) -> Any:
+    """Return rows ``first`` up to ``last`` of the index."""
+    import pyarrow as pa
+
+    from fastdcm.model import COLUMNS
+    from fastdcm.scan.index import index_schema
+
+    k = np.arange(first, last)
+    series = k // series_length
     constant: dict[str, Any] = {
         "source": 0, "mtime_ns": 1704190000000000000, "size": 534000, "transfer_syntax": EXPLICIT, "modality": "CT",
         "sop_class_uid": SOP_CLASS["CT"], "manufacturer": "ACME", "rows": 512, "columns": 512, "samples": 1,
@@ -505,14 +525,14 @@ def write_index(folder: Path, rows: int) -> Counter[str]:
         "image_type": "ORIGINAL\\PRIMARY\\AXIAL", "study_date": "20240102", "acquisition_number": 1,
     }  # fmt: skip
     varying: dict[str, Any] = {
-        "path": [f"{one // 65536:04d}/{one:09d}.dcm" for one in k],
+        "path": [f"{one // 65536:04d}/{one:09d}.dcm" for one in k.tolist()],
         "sop_instance_uid": [f"2.25.{10**38 + one}" for one in k.tolist()],
         "series_uid": [f"2.25.{2 * 10**38 + one}" for one in series.tolist()],
         "study_uid": [f"2.25.{3 * 10**38 + one}" for one in (series // 4).tolist()],
         "patient_id": [f"P{one}" for one in (series // 8).tolist()],
         "frame_of_reference_uid": [f"2.25.{10**38 + one}" for one in (series // 4).tolist()],
-        "position_z": -400.0 + 1.25 * (k % 256),
-        "instance_number": k % 256 + 1,
+        "position_z": -400.0 + 1.25 * (k % series_length),
+        "instance_number": k % series_length + 1,
     }
     schema = index_schema()
     columns = []
@@ -522,14 +542,11 @@ def write_index(folder: Path, rows: int) -> Counter[str]:
         if column.name in varying:
             columns.append(pa.array(varying.pop(column.name), plain).cast(kind))
         else:
-            columns.append(pa.repeat(pa.scalar(constant.get(column.name), plain), rows).cast(kind))
-    table = pa.Table.from_arrays(columns, schema=schema)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_index(Index(("synthetic",), table, frames_schema().empty_table()), str(folder))
-    return Counter({"index rows": rows})
+            columns.append(pa.repeat(pa.scalar(constant.get(column.name), plain), len(k)).cast(kind))
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
-def make(workload: str, folder: Path, scale: float, seed: int, studies: int) -> Counter[str]:
+def make(workload: str, folder: Path, scale: float, seed: int, studies: int, series_length: int = 256) -> Counter[str]:
     """Write a workload; return how many files must get which outcome."""
     if workload == "ct-four":
         if studies == 1:
@@ -551,7 +568,7 @@ def make(workload: str, folder: Path, scale: float, seed: int, studies: int) -> 
             return Counter(converted=sum(pool.map(write_tiny, *zip(*parts, strict=True))))
     if workload == "hospital":
         return write_hospital(folder, seed, scale)
-    return write_index(folder, round(1_000_000 * scale))
+    return write_index(folder, round(1_000_000 * scale), series_length)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -563,10 +580,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--scale", type=float, default=1.0, help="of the number of images (default 1)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--studies", type=int, default=1, help="ct-four: patients, a folder each (default 1, flat)")
+    parser.add_argument("--series-length", type=int, default=256, help="headers-1m: images a series (default 256)")
     options = parser.parse_args(arguments)
     if options.out.exists() and any(options.out.iterdir()):
         parser.error(f"{options.out} is not empty")
-    expected = make(options.workload, options.out, options.scale, options.seed, options.studies)
+    expected = make(options.workload, options.out, options.scale, options.seed, options.studies, options.series_length)
     files = [path for path in options.out.rglob("*") if path.is_file()]
     summary = {"files": len(files), "bytes": sum(path.stat().st_size for path in files), "expected": dict(expected)}
     print(json.dumps(summary))

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from fastdcm.model import COLUMNS, FRAME_COLUMNS, Column, Index
+from fastdcm.model import COLUMN, COLUMNS, FRAME_COLUMNS, Column, Index
 
 _TYPES = {
     "text": pa.dictionary(pa.int32(), pa.string()),
@@ -62,15 +62,63 @@ def build_index(sources: Sequence[str], batches: Iterable[tuple[pa.Table, pa.Tab
             shifted = pc.add(frame_table["instance"], first_row)
             frames.append(frame_table.set_column(0, "instance", shifted))
         first_row += instance_table.num_rows
-    all_instances = join_tables(instances, index_schema())
     all_frames = join_tables(frames, frames_schema())
-    order = pc.sort_indices(all_instances, [("source", "ascending"), ("path", "ascending")]).to_numpy()
+    pieces = {name: [chunk for table in instances for chunk in table[name].chunks] for name in index_schema().names}
+    instances.clear()  # column by column from here, so that none is there twice for long
+    keys = pa.table({name: pa.chunked_array(pieces[name], _TYPES[COLUMN[name].kind]) for name in ("source", "path")})
+    order = pc.sort_indices(keys, [("source", "ascending"), ("path", "ascending")]).to_numpy()
+    in_order = bool((order == np.arange(len(order))).all())
+    zeros = _zeros(len(order))
+    columns = [
+        _column(pieces.pop(field.name), field.type, None if in_order else order, zeros) for field in index_schema()
+    ]
     rows = np.empty(len(order), np.int64)
     rows[order] = np.arange(len(order))
     moved = pa.array(rows[all_frames["instance"].to_numpy()])
     all_frames = all_frames.set_column(0, "instance", moved)
     frame_order = pc.sort_indices(all_frames, [("instance", "ascending"), ("frame", "ascending")])
-    return Index(tuple(sources), _take(all_instances, order), _take(all_frames, frame_order.to_numpy()))
+    return Index(
+        tuple(sources),
+        pa.Table.from_arrays(columns, schema=index_schema()),
+        all_frames.take(frame_order),
+    )
+
+
+def slim(table: pa.Table) -> pa.Table:
+    """Return a table whose empty columns share one piece of memory: most columns are empty in most exports."""
+    zeros = _zeros(table.num_rows)
+    columns = [
+        _nothing(field.type, table.num_rows, zeros) if column.null_count == table.num_rows else column
+        for field, column in zip(table.schema, table.columns, strict=True)
+    ]
+    return pa.Table.from_arrays(columns, schema=table.schema)
+
+
+def _zeros(rows: int) -> pa.Buffer:
+    """Return zeros enough for the validity, the offsets or the values of so many rows; no memory until written to."""
+    return pa.py_buffer(np.zeros(8 * (rows + 1), np.uint8))
+
+
+def _nothing(kind: pa.DataType, rows: int, zeros: pa.Buffer) -> pa.Array:
+    """Return a column of nulls that takes no memory of its own."""
+    if pa.types.is_dictionary(kind):
+        codes = pa.Array.from_buffers(kind.index_type, rows, [zeros, zeros], rows)
+        return pa.DictionaryArray.from_arrays(codes, pa.array([], kind.value_type))
+    values = [zeros, pa.py_buffer(b"")] if pa.types.is_string(kind) else [zeros]
+    return pa.Array.from_buffers(kind, rows, [zeros, *values], rows)
+
+
+def _column(
+    pieces: list[pa.Array], kind: pa.DataType, order: np.ndarray | None, zeros: pa.Buffer
+) -> pa.ChunkedArray | pa.Array:
+    """Return pieces of a column as one, with one dictionary, in the given order."""
+    column = pa.chunked_array(pieces, kind)
+    pieces.clear()
+    if column.null_count == len(column):
+        return _nothing(kind, len(column), zeros)
+    table = pa.table({"": column.unify_dictionaries()})
+    del column
+    return (table if order is None else table.take(pa.array(order))).combine_chunks()[""]
 
 
 def join_tables(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
@@ -78,12 +126,6 @@ def join_tables(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
     if not tables:
         return schema.empty_table()
     return tables[0] if len(tables) == 1 else pa.concat_tables(tables).unify_dictionaries()
-
-
-def _take(table: pa.Table, order: np.ndarray) -> pa.Table:
-    """Return the rows in the given order; a table in order already is not copied."""
-    in_order = bool((order == np.arange(len(order))).all())
-    return table if in_order else table.take(pa.array(order))
 
 
 def save_index(index: Index, path: str) -> None:
@@ -110,7 +152,12 @@ def load_index(path: str) -> Index:
     OSError
         There is no index at this path, or it cannot be read.
     """
-    instances = pq.read_table(os.path.join(path, _INSTANCES), partitioning=None)
+    with pq.ParquetFile(os.path.join(path, _INSTANCES)) as file:
+        sources = tuple(json.loads(file.schema_arrow.metadata[_SOURCES]))
+        zeros = _zeros(file.metadata.num_rows)
+        columns = [
+            _column(file.read([field.name])[field.name].cast(field.type).chunks, field.type, None, zeros)
+            for field in index_schema()
+        ]
     frames = pq.read_table(os.path.join(path, _FRAMES), partitioning=None)
-    sources = tuple(json.loads(instances.schema.metadata[_SOURCES]))
-    return Index(sources, instances.cast(index_schema()), frames.cast(frames_schema()))
+    return Index(sources, pa.Table.from_arrays(columns, schema=index_schema()), frames.cast(frames_schema()))
