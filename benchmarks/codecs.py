@@ -32,7 +32,7 @@ from fastdcm.series.layout import choose_chunks
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
 
-BYTES_A_MODALITY = 300 * 2**20
+BYTES_A_MODALITY = 80 * 2**20
 RUNS = 3
 PATCH = 96
 READS = 12

@@ -67,7 +67,11 @@ def convert_series(job: Job) -> None:
     image = sitk.ReadImage(job.paths)
     values = smallest_type(sitk.GetArrayViewFromImage(image))
     chunks, shards = layout(values)
-    settings = {"clevel": 1, "shuffle": BloscShuffle.shuffle, "blocksize": math.prod(chunks) * values.itemsize}
+    settings: dict[str, Any] = {
+        "clevel": 1,
+        "shuffle": BloscShuffle.shuffle,
+        "blocksize": math.prod(chunks) * values.itemsize,
+    }
     codecs = {"none": None, "lz4": BloscCodec(cname="lz4", **settings), "zstd": BloscCodec(cname="zstd", **settings)}
     array = zarr.create_array(
         Path(job.out) / f"{job.uid}.zarr",

@@ -61,7 +61,7 @@ def is_repaired(found: Codec, pixels: PixelFormat) -> bool:
     return found != promised and both != {"jpeg2000", "htj2k"}
 
 
-def decode_frame(data: Data, pixels: PixelFormat) -> Array:
+def decode_frame(data: Data, pixels: PixelFormat, out: Array | None = None) -> Array:
     """Decode one encapsulated frame.
 
     The codestream decides the bits, the header their meaning: precision comes from the codestream, sign from
@@ -72,11 +72,15 @@ def decode_frame(data: Data, pixels: PixelFormat) -> Array:
     ----------
     data
         All fragments of the frame, joined.
+    out
+        Memory that may be decoded into: if it is (rows, columns) in C order, and an element of it as wide as a sample
+        of what the codec gives. What it holds where anything is raised is undefined.
 
     Returns
     -------
     array, shape (rows, columns), or (samples, rows, columns) for more than one sample
-        Smallest integers that the codec gives, signed as the header says; a view or an array of its own.
+        Smallest integers that the codec gives, signed as the header says; a view (also of ``out``) or an array of its
+        own.
 
     Raises
     ------
@@ -89,7 +93,7 @@ def decode_frame(data: Data, pixels: PixelFormat) -> Array:
     if codec == "deflate":
         return _decode_deflate(data, pixels)
     if codec == "rle":
-        return _finish_header_bits(_decode_rle(data, pixels), pixels)
+        return _finish_header_bits(_decode_rle(data, pixels, out), pixels)
     if codec is None:
         raise SourceError(Code.DECODE, "the frame begins like no codestream that is known")
     try:
@@ -99,7 +103,7 @@ def decode_frame(data: Data, pixels: PixelFormat) -> Array:
     if stream is None:
         raise SourceError(Code.DECODE, f"the frame does not begin like a {codec} codestream")
     _check_stream(stream, pixels, len(data))
-    array = _decode_stream(data, stream, pixels)
+    array = _decode_stream(data, stream, pixels, out)
     if codec == "jpeg":
         return _finish_header_bits(array, pixels)
     return array
@@ -136,7 +140,7 @@ def _is_rle(data: Data, pixels: PixelFormat) -> bool:
     return bytes(data[:8]) == segments.to_bytes(4, "little") + (64).to_bytes(4, "little")
 
 
-def _decode_rle(data: Data, pixels: PixelFormat) -> Array:
+def _decode_rle(data: Data, pixels: PixelFormat, into: Array | None) -> Array:
     """Decode the byte planes (PS3.5 Annex G), most significant first."""
     from imagecodecs import DicomrleError, dicomrle_decode
 
@@ -150,7 +154,8 @@ def _decode_rle(data: Data, pixels: PixelFormat) -> Array:
     offsets = _segment_offsets(data)
     if offsets != sorted(offsets):  # some end dicomrle_decode, and the process
         raise SourceError(Code.DECODE, f"the RLE header has segments beyond its {len(data)} bytes, or in no order")
-    out = np.zeros(size, np.uint8)
+    given = _memory(into, dtype, pixels)
+    out = np.empty(size, np.uint8) if given is None else given.reshape(-1).view(np.uint8)
     try:
         decoded = len(dicomrle_decode(data, dtype.str, out=out.data))
     except DicomrleError:  # a segment gives more than it should, for example two bytes of padding
@@ -205,12 +210,12 @@ END = b"\xff\xd9"
 FILLERS = (b"\x55" * 64, b"\xaa" * 64)
 
 
-def _decode_stream(data: Data, stream: Codestream, pixels: PixelFormat) -> Array:
+def _decode_stream(data: Data, stream: Codestream, pixels: PixelFormat, out: Array | None) -> Array:
     """Decode by imagecodecs, or where it fails by a plugin of pydicom; colour as RGB, samples first."""
     converts = _is_ybr(stream, pixels) and stream.codec == "jpeg" and not stream.lossless and stream.samples == 3
     data = _with_end(data, stream)
     try:
-        array = _by_imagecodecs(data, stream, converts)
+        array = _by_imagecodecs(data, stream, converts, _memory(out, _decoded_type(stream), pixels))
     except Exception as error:  # noqa: BLE001 - each decoder has its own; what pydicom's plugins say counts then
         array = _by_pydicom(bytes(data), stream, pixels, error)
         converts = False
@@ -242,7 +247,22 @@ def _with_end(data: Data, stream: Codestream) -> Data:
     return data + END
 
 
-def _by_imagecodecs(data: Data, stream: Codestream, converts: bool) -> Array:
+def _decoded_type(stream: Codestream) -> np.dtype[Any]:
+    """Return the type that imagecodecs decodes to: the smallest that holds the bits; none that is known for JPEG XL."""
+    if stream.codec == "jpegxl" or not 0 < stream.bits <= 16:
+        return np.dtype("V1")
+    return np.dtype(f"{'i' if stream.signed else 'u'}{-(-stream.bits // 8)}")
+
+
+def _memory(out: Array | None, dtype: np.dtype[Any], pixels: PixelFormat) -> Array | None:
+    """Return ``out`` as memory of a decoder's type; None if it cannot be that."""
+    if out is None or pixels.samples != 1 or dtype.kind not in "iu" or native.cell_bits(pixels) == 1:
+        return None
+    fits = out.shape == (pixels.rows, pixels.columns) and out.itemsize == dtype.itemsize and out.flags.c_contiguous
+    return out.view(dtype) if fits else None
+
+
+def _by_imagecodecs(data: Data, stream: Codestream, converts: bool, out: Array | None = None) -> Array:
     """Return (rows, columns) or (rows, columns, samples); of JPEG without a colour conversion unless ``converts``."""
     import imagecodecs
 
@@ -250,13 +270,13 @@ def _by_imagecodecs(data: Data, stream: Codestream, converts: bool) -> Array:
         source = "YCBCR" if converts else "RGB"
         return imagecodecs.jpeg8_decode(data, colorspace=source, outcolorspace="RGB")
     if stream.codec == "jpeg":
-        return imagecodecs.jpeg8_decode(data)
+        return imagecodecs.jpeg8_decode(data, out=out)
     if stream.codec == "jpegls":
-        return imagecodecs.jpegls_decode(data)
+        return imagecodecs.jpegls_decode(data, out=out)
     if stream.codec == "jpegxl":
         return imagecodecs.jpegxl_decode(data, numthreads=1)
     # OpenJPEG for HTJ2K too: OpenJPH is faster, but here it gives arbitrary pixels for damaged data, and no error.
-    return imagecodecs.jpeg2k_decode(data, numthreads=1)
+    return imagecodecs.jpeg2k_decode(data, numthreads=1, out=out)
 
 
 FALLBACK_SYNTAX: dict[Codec, str] = {

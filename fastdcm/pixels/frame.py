@@ -83,8 +83,12 @@ def _is_swapped(file: SourceFile, pixels: PixelFormat) -> bool:
     return file.pixel_offset >= 8 and bytes(file.read(file.pixel_offset - 8, 2)) == b"OW"
 
 
-def read_frame(file: SourceFile, layout: Layout, frame: int, rows: tuple[int, int]) -> tuple[Array, str | None]:
+def read_frame(
+    file: SourceFile, layout: Layout, frame: int, rows: tuple[int, int], out: Array | None = None
+) -> tuple[Array, str | None]:
     """Return the stored values of some rows of a frame, and what was repaired.
+
+    A compressed frame may be decoded into ``out``, as ``decode_frame`` says, and is a view of it then.
 
     Returns
     -------
@@ -107,7 +111,7 @@ def read_frame(file: SourceFile, layout: Layout, frame: int, rows: tuple[int, in
         codec = found_codec(data, layout.pixels)
         if codec is not None and is_repaired(codec, layout.pixels):
             repaired = f"{codec} pixels under transfer syntax {layout.pixels.transfer_syntax}"
-        stored = decode_frame(data, layout.pixels)[..., slice(*rows), :]
+        stored = decode_frame(data, layout.pixels, out)[..., slice(*rows), :]
     if layout.palette is not None and stored.ndim == 2:
         stored = apply_palette(stored, *layout.palette)
     return stored, repaired

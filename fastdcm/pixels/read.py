@@ -149,7 +149,7 @@ def _read_group(
             findings.overflow |= _read_direct(file, layout, source, rule, rows, out[cell])
             return
         whole = (0, layout.pixels.rows) if source.tile >= 0 else rows
-        stored, repaired = read_frame(file, layout, frame, whole)
+        stored, repaired = read_frame(file, layout, frame, whole, out[cell] if len(group) == 1 else None)
         if repaired is not None:
             findings.notes.append((cell, Code.REPAIRED_SYNTAX, repaired))
         for cell, source in group:

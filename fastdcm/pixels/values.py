@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -78,16 +79,18 @@ def _wrapped(value: int, dtype: np.dtype[Any]) -> Any:
 
 
 def _overflows(stored: Array, slope: int, intercept: int, dtype: np.dtype[Any]) -> bool:
-    """Look at the values only where the type alone cannot tell."""
-    target, source = np.iinfo(dtype), np.iinfo(stored.dtype)
-    if _fits(source.min, source.max, slope, intercept, target) or stored.size == 0:
+    """Look at the values only where the type alone cannot tell, and only for the end that it leaves open."""
+    target, source = _limits(dtype), _limits(stored.dtype)
+
+    def fits(value: int) -> bool:
+        return target.min <= value * slope + intercept <= target.max
+
+    if stored.size == 0:
         return False
-    return not _fits(int(stored.min()), int(stored.max()), slope, intercept, target)
+    return not ((fits(source.min) or fits(int(stored.min()))) and (fits(source.max) or fits(int(stored.max()))))
 
 
-def _fits(low: int, high: int, slope: int, intercept: int, target: np.iinfo[Any]) -> bool:
-    ends = (low * slope + intercept, high * slope + intercept)
-    return target.min <= min(ends) and max(ends) <= target.max
+_limits = lru_cache(np.iinfo)
 
 
 def _apply_floats(stored: Array, slope: float, intercept: float, out: Array) -> None:

@@ -256,6 +256,34 @@ def test_eight_bits_coded_for_a_signed_header_of_more_stay_positive() -> None:
     assert np.array_equal(decode_frame(jpeg_lossless(1)(values, 8), pixels), values)
 
 
+# ---------------------------------------------------------------------------- into given memory
+
+
+@pytest.mark.parametrize("memory", ["i1", "u1", "i2", "u2", "i4", "f4"])
+@pytest.mark.parametrize("depth", ["u8", "u12", "s12", "u16", "s16"])
+@pytest.mark.parametrize("codec", LOSSLESS)
+def test_memory_of_the_right_width_is_decoded_into(codec: str, depth: str, memory: str) -> None:
+    values, bits = GREY[depth]
+    pixels = pixel_format(values, LOSSLESS[codec].syntax, bits_stored=bits)
+    stream = LOSSLESS[codec].encode(values, bits)
+    out = np.zeros((3, *values.shape), memory)
+    decoded = decode_frame(stream, pixels, out[1])
+    assert np.array_equal(decoded, decode_frame(stream, pixels))
+    assert np.may_share_memory(decoded, out) == (out.itemsize == values.itemsize and codec not in OWN_MEMORY)
+    assert not out[::2].any()
+
+
+OWN_MEMORY = {"jpeg-xl", "deflated-frames"}
+
+
+def test_memory_of_another_shape_or_order_is_left_alone() -> None:
+    values, bits = GREY["u16"]
+    pixels, stream = pixel_format(values, JPEG + "80"), jpegls(values, bits)
+    for out in (np.zeros((40, 57), "u2")[:, :56], np.zeros((56, 40), "u2"), np.zeros((40, 56), "u2", order="F")):
+        assert np.array_equal(decode_frame(stream, pixels, out), values)
+        assert not out.any()
+
+
 # ---------------------------------------------------------------------------- colour
 
 
