@@ -123,9 +123,10 @@ def _single_slice_look(entry: SeriesEntry) -> tuple[object, ...] | None:
     if entry.plans[0].volume.kind == "localizer":
         return None
     texts = (frames.texts[name][0] for name in ("patient_id", "study_uid", "modality", "description", "image_type"))
-    directions = frames.vectors("row_x", "row_y", "row_z", "column_x", "column_y", "column_z")[0]
-    matrix = frames.vectors("rows", "columns")[0]
-    return (*texts, *np.round(directions, 3).tolist(), *matrix.tolist())
+    names = ("row_x", "row_y", "row_z", "column_x", "column_y", "column_z")
+    directions = np.array([frames.numbers[name][0] for name in names])
+    matrix = (float(frames.numbers[name][0]) for name in ("rows", "columns"))
+    return (*texts, *np.round(directions, 3).tolist(), *matrix)
 
 
 def _position(entry: SeriesEntry) -> Floats:

@@ -72,6 +72,7 @@ def build_index(sources: Sequence[str], batches: Iterable[tuple[pa.Table, pa.Tab
     columns = [
         _column(pieces.pop(field.name), field.type, None if in_order else order, zeros) for field in index_schema()
     ]
+    pa.default_memory_pool().release_unused()
     rows = np.empty(len(order), np.int64)
     rows[order] = np.arange(len(order))
     moved = pa.array(rows[all_frames["instance"].to_numpy()])
@@ -160,4 +161,5 @@ def load_index(path: str) -> Index:
             for field in index_schema()
         ]
     frames = pq.read_table(os.path.join(path, _FRAMES), partitioning=None)
+    pa.default_memory_pool().release_unused()
     return Index(sources, pa.Table.from_arrays(columns, schema=index_schema()), frames.cast(frames_schema()))

@@ -170,9 +170,10 @@ def earliest_time(column: Texts) -> str | None:
 
 def _common(column: Texts) -> str | None:
     """Return the text of most frames, of equally many the first by name."""
-    counts = Counter(column.tolist())
-    if len(counts) == 1:
-        return column[0] or None
+    texts = column.tolist()
+    if texts.count(texts[0]) == len(texts):
+        return texts[0] or None
+    counts = Counter(texts)
     counts.pop(None, None)
     counts.pop("", None)
     return min(counts, key=lambda text: (-counts[text], text), default=None)

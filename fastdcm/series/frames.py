@@ -8,6 +8,7 @@ memory follows the batch, not the index.
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -78,7 +79,7 @@ class SeriesFrames:
         """Return the frames of one series."""
         if not 0 <= number < len(self):
             raise IndexError(f"series {number} of {len(self)}")
-        place = int(np.searchsorted(self._batches, number, side="right")) - 1
+        place = bisect_right(self._batches, number) - 1
         if place not in self._recent:
             while len(self._recent) >= RECENT_BATCHES:
                 del self._recent[next(iter(self._recent))]

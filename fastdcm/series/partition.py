@@ -54,7 +54,7 @@ def planes_of(frames: Frames, tolerances: Tolerances) -> Planes:
     positions = frames.vectors("position_x", "position_y", "position_z")
     orientation = frames.vectors("row_x", "row_y", "row_z", "column_x", "column_y", "column_z")
     axes, oriented = slice_axes(orientation, tolerances.orientation)
-    sized = np.isfinite(positions).all(axis=1) & (np.abs(positions) < 1e9).all(axis=1)
+    sized = (np.abs(positions) < 1e9).all(axis=1)  # nor infinite, nor absent
     unknown_mosaic = (frames.numbers["mosaic_tiles"] == 0) & (frames.tile < 0)
     return Planes(positions, axes, oriented, oriented & sized & ~unknown_mosaic)
 
@@ -110,6 +110,8 @@ def is_planar(frames: Frames, rows: Ints, planes: Planes, tolerances: Tolerances
 
 def _stands_still(frames: Frames, rows: Ints, planes: Planes, tolerances: Tolerances) -> npt.NDArray[np.bool_]:
     """Tell which frames are of a multi-frame instance whose frames all lie in one place."""
+    if len(rows) == 1:
+        return np.zeros(1, dtype=bool)
     _, owner, counts = np.unique(frames.instance[rows], return_inverse=True, return_counts=True)
     if counts.max() == 1:
         return np.zeros(len(rows), dtype=bool)
@@ -286,9 +288,9 @@ def _leaders(labels: Ints) -> list[int]:
 def _split_placed(part: Part, planes: Planes) -> list[Part]:
     """Separate slices whose position or orientation is unusable."""
     placed = planes.placed[part.rows]
-    parts = [part._replace(rows=part.rows[placed])] if placed.any() else []
     if placed.all():
-        return parts
+        return [part]
+    parts = [part._replace(rows=part.rows[placed])] if placed.any() else []
     rest = part.rows[~placed]
     sized = np.isfinite(planes.positions[rest]).all(axis=1)
     for rows, code, what in (
