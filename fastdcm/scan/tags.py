@@ -31,6 +31,8 @@ SliceTags = dict[int, Value]
 CHARSET, SIGN = 0x00080005, 0x00280103
 _KEPT = frozenset(TECHNICAL) | {CHARSET} | frozenset(DATE_TIMES) | frozenset(PHILIPS)
 
+_COMPARED_BYTES = 256 * 1024
+"""Of headers that are compared at a time: they and the result stay in the cache."""
 _REMEMBERED = 8192
 _REMEMBERED_BYTES = 64
 """Short elements are turned into JSON once: most are the same in thousands of files of one scanner."""
@@ -132,21 +134,31 @@ def _walk(header: bytes, transfer_syntax: str, policy: Policy) -> _Layout | None
     return _Layout(header, start, walked, kept, tags if len(tags) == len(kept) else {})
 
 
-def _by_layout(layout: _Layout, header: bytes) -> SliceTags | None:
-    """Take a header's elements from another's layout: right if only bytes of values differ; else None."""
-    if not layout.tags or len(header) != len(layout.header) or _data_set_start(header) != layout.start:
-        return None
-    differs = np.flatnonzero(layout.raw != np.frombuffer(header, np.uint8))
-    if layout.structure[differs].any():
-        return None
-    tags = dict(layout.tags)
-    names = list(tags)
-    numbers = np.unique(np.searchsorted(layout.offsets, differs, "right") - 1)
+def _by_layout(layout: _Layout, headers: Sequence[bytes]) -> list[SliceTags | None]:
+    """Take the elements of headers from another's layout: right where only bytes of values differ; else None.
+
+    The headers are as long as the layout's. They are compared as one block, so that most elements, which are the same
+    in all of them, are never looked at.
+    """
+    if not layout.tags:
+        return [None] * len(headers)
+    block = np.frombuffer(b"".join(headers), np.uint8).reshape(len(headers), -1) != layout.raw
+    alike = np.array([_data_set_start(header) == layout.start for header in headers])
+    differs = block.any(axis=0)
+    if differs[layout.structure].any():
+        alike &= ~block[:, layout.structure].any(axis=1)
+        differs = block[alike].any(axis=0)
+    names = list(layout.tags)
+    numbers = np.unique(np.searchsorted(layout.offsets, np.flatnonzero(differs), "right") - 1)
+    changed = []
     for number in numbers[numbers >= 0].tolist():
-        vr, value = tags[names[number]]
+        vr, value = layout.tags[names[number]]
         offset = int(layout.offsets[number])
-        tags[names[number]] = vr, header[offset : offset + len(value)]
-    return tags
+        changed.append((names[number], vr, offset, offset + len(value)))
+    return [
+        layout.tags | {tag: (vr, header[start:stop]) for tag, vr, start, stop in changed} if fits else None
+        for header, fits in zip(headers, alike.tolist(), strict=True)
+    ]
 
 
 def table_of(headers: Sequence[bytes | None], sources: Sequence[FrameSource | None], policy: Policy) -> TagTable:
@@ -161,20 +173,45 @@ def table_of(headers: Sequence[bytes | None], sources: Sequence[FrameSource | No
     policy : str
         As in ``slice_tags``.
     """
-    layouts: dict[int, _Layout] = {}
-    done: dict[int, SliceTags] = {}
+    if policy == "none":
+        return tag_table([None if header is None else {} for header in headers], policy)
+    distinct: dict[int, tuple[bytes, str]] = {}
     for header, source in zip(headers, sources, strict=True):
-        if header is None or source is None or id(header) in done or policy == "none":
+        if header is not None and source is not None:
+            distinct[id(header)] = header, source.format.transfer_syntax
+    made = dict(zip(distinct, _tags_of(list(distinct.values()), policy), strict=True))
+    return tag_table([None if header is None else made.get(id(header)) for header in headers], policy)
+
+
+def _tags_of(headers: Sequence[tuple[bytes, str]], policy: Policy) -> list[SliceTags]:
+    """Return the tags of headers with their transfer syntaxes: walked, or taken from the layout of one as long."""
+    found: list[SliceTags | None] = [None] * len(headers)
+    layouts: dict[int, _Layout] = {}
+    waiting: dict[int, list[int]] = {}
+
+    def compare(length: int) -> None:
+        rows = waiting.pop(length, [])
+        for row, tags in zip(rows, _by_layout(layouts[length], [headers[row][0] for row in rows]), strict=True):
+            found[row] = tags if tags is not None else walk(row)
+
+    def walk(row: int) -> SliceTags:
+        header, syntax = headers[row]
+        layout = _walk(header, syntax, policy)
+        if layout is not None and len(layout.header) == len(header):
+            layouts[len(header)] = layout
+        return dict(layout.tags) if layout else {}
+
+    for row, (header, _) in enumerate(headers):
+        if len(header) not in layouts:
+            found[row] = walk(row)
             continue
-        known = layouts.get(len(header))
-        tags = _by_layout(known, header) if known else None
-        if tags is None:
-            layout = _walk(header, source.format.transfer_syntax, policy)
-            tags = dict(layout.tags) if layout else {}
-            if layout is not None and len(layout.header) == len(header):
-                layouts[len(header)] = layout
-        done[id(header)] = _checked(tags) if policy == "technical" else tags
-    return tag_table([None if header is None else done.get(id(header)) for header in headers], policy)
+        rows = waiting.setdefault(len(header), [])
+        rows.append(row)
+        if len(rows) * len(header) >= _COMPARED_BYTES:
+            compare(len(header))
+    for length in list(waiting):
+        compare(length)
+    return [_checked(tags or {}) if policy == "technical" else tags or {} for tags in found]
 
 
 def _in_full(tag: int, vr: str, length: int) -> bool:
@@ -243,9 +280,14 @@ def tag_table(slices: Sequence[SliceTags | None], policy: Policy) -> TagTable:
     """Compare the tags of slices (None: an absent slice), in cell order."""
     there = [tags for tags in slices if tags is not None]
     first = there[0] if there else {}
+    order, values = list(first), list(first.values())
     varying: set[int] = set()
     for tags in there[1:]:
         if tags is first:
+            continue
+        if list(tags) == order:  # as in nearly all series; values that one layout gave are the same objects
+            pairs = zip(order, values, tags.values(), strict=True)
+            varying.update([tag for tag, one, other in pairs if one is not other and one != other])
             continue
         varying.update(tag for tag, value in tags.items() if first.get(tag) != value)
         varying.update(first.keys() - tags.keys())
