@@ -145,14 +145,14 @@ def _text(value: object) -> str | None:
 
 def count_outcomes(outcomes: Outcomes) -> tuple[dict[str, int], dict[str, int]]:
     """Return files by outcome (all seven named), and by ``outcome/code`` where there is a code."""
-    import pyarrow as pa
-
-    table = pa.table({"outcome": outcomes.outcome, "code": outcomes.code})
-    pairs = table.group_by(["outcome", "code"]).aggregate([([], "count_all")]).to_pylist()
+    names, reasons = outcomes.outcome.dictionary.to_pylist(), [*outcomes.code.dictionary.to_pylist(), None]
+    places = outcomes.code.indices.fill_null(len(reasons) - 1).to_numpy().astype(np.int64)
+    both = outcomes.outcome.indices.to_numpy() * len(reasons) + places
     totals = dict.fromkeys(map(str, Outcome), 0)
     codes: dict[str, int] = {}
-    for pair in pairs:
-        totals[pair["outcome"]] += pair["count_all"]
-        if pair["code"]:
-            codes[f"{pair['outcome']}/{pair['code']}"] = pair["count_all"]
+    for pair, files in zip(*(column.tolist() for column in np.unique(both, return_counts=True)), strict=True):
+        outcome, code = names[pair // len(reasons)], reasons[pair % len(reasons)]
+        totals[outcome] += files
+        if code:
+            codes[f"{outcome}/{code}"] = files
     return totals, dict(sorted(codes.items()))

@@ -376,12 +376,12 @@ def _with_bad_images(index: Index) -> tuple[Index, Mapping[int, FrameNote]]:
     }
     if not faults:
         return index, faults
-    outcomes: list[str | None] = index.instances["outcome"].to_pylist()
-    for row in faults:
-        outcomes[row] = None
     place = index.instances.schema.get_field_index("outcome")
-    kind = index.instances.schema.field("outcome").type
-    column = pa.array(outcomes, pa.string()).cast(kind)
+    outcomes = index.instances.select(["outcome"]).combine_chunks()["outcome"].chunk(0)
+    none = outcomes.is_null().to_numpy(zero_copy_only=False).copy()
+    none[list(faults)] = True
+    codes = pa.array(outcomes.indices.fill_null(0).to_numpy(), mask=none)
+    column = pa.DictionaryArray.from_arrays(codes, outcomes.dictionary)
     return replace(index, instances=index.instances.set_column(place, "outcome", column)), faults
 
 

@@ -274,18 +274,19 @@ def _patient_key(study: str) -> str:
 
 def _studies(index: Index) -> list[Study]:
     """Return the distinct (patient_id, study_uid) of all DICOM files, sorted; absent ids come first."""
-    import pyarrow as pa
     import pyarrow.compute as pc
 
-    is_dicom = pc.is_valid(index.instances.column("sop_instance_uid"))
-    is_dicom = pc.or_(is_dicom, pc.is_valid(index.instances.column("study_uid")))
-    patients, studies = (
-        pc.dictionary_encode(index.instances.column(name).cast(pa.string()).filter(is_dicom), "encode").combine_chunks()
-        for name in ("patient_id", "study_uid")
-    )  # not group_by: its import takes as long as a hundred volumes
-    most = len(studies.dictionary)
-    numbers = patients.indices.to_numpy().astype(np.int64) * most + studies.indices.to_numpy()
-    numbers = numbers[np.sort(np.unique(numbers, return_index=True)[1])]
-    names, uids = patients.dictionary.to_pylist(), studies.dictionary.to_pylist()
-    pairs = [(names[number // most], uids[number % most]) for number in numbers.tolist()]
+    table = index.instances.select(["patient_id", "study_uid", "sop_instance_uid"]).unify_dictionaries()
+    is_dicom = pc.or_(pc.is_valid(table["sop_instance_uid"]), pc.is_valid(table["study_uid"])).to_numpy()
+    texts, codes = [], []
+    for column in (table["patient_id"], table["study_uid"]):
+        known = column.chunk(0).dictionary.to_pylist() if column.num_chunks else []
+        found = [chunk.indices.fill_null(len(known)).to_numpy() for chunk in column.chunks]
+        codes.append(np.concatenate([np.zeros(0, np.int64), *found])[is_dicom])
+        texts.append([*known, None])
+    patients, studies = texts
+    both = np.unique(
+        codes[0] * len(studies) + codes[1]
+    ).tolist()  # not group_by: its import takes as long as 100 volumes
+    pairs = [(patients[one // len(studies)], studies[one % len(studies)]) for one in both]
     return sorted(pairs, key=lambda pair: (pair[0] or "", pair[1] or "", pair[0] is not None))
