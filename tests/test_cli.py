@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import pytest
 
 import fastdcm
 from fastdcm.cli import run
+from fastdcm.cli.entry import commands
 from fastdcm.cli.options import Bytes, Chunks
 from fastdcm.errors import CheckError, FastdcmError, GeometryError, TargetError, UsageError
 from tests import dicomgen
@@ -121,36 +123,40 @@ def test_every_option_reaches_python_under_its_name(tmp_path: Path, monkeypatch:
     assert (seen["chunks"], seen["shard"], seen["memory"]) == ((8, 64, 64), 2**20, 4 * 10**9)
 
 
+RESOURCES = ["--workers", "3", "--threads", "2", "--memory", "4GB", "--scheduler", "processes"]
+POLICIES = ["--on-gap", "fill", "--on-bad-frame", "drop"]
+SELECTION = ["--where", "1", "--image-type", "ORIGINAL", "--no-localizers", "--no-derived"]
+
+
 @pytest.mark.parametrize(
-    ("command", "own", "flags"),
+    ("words", "own", "flags"),
     [
+        (["scan", "a"], {"tolerances"}, [*SELECTION, *POLICIES, *RESOURCES]),
+        (["verify", "a"], set(), ["--sample", "3", "--work", "w", *RESOURCES]),
+        (["header", "a"], set(), ["--private"]),
+        (["tags", "a"], set(), ["--series", "1.2", "--private", "--workers", "3"]),
+        (["diff", "a", "b"], set(), ["--private", "--workers", "3"]),
         (
-            "scan",
-            {"tolerances"},
-            [
-                "--where",
-                "1",
-                "--image-type",
-                "ORIGINAL",
-                "--no-localizers",
-                "--no-derived",
-                "--on-gap",
-                "fill",
-                "--on-bad-frame",
-                "drop",
-            ],
+            ["compare", "a", "b"],
+            set(),
+            ["--threshold", "0.5", "--ignore-geometry", "--workers", "3", "--memory", "4GB"],
         ),
-        ("verify", set(), ["--sample", "3", "--work", "w"]),
+        (["explain", "a"], {"tolerances"}, ["--series", "1.2", *POLICIES, "--workers", "3"]),
+        (
+            ["export", "s.zarr#index == 0", "b.nii"],
+            set(),
+            ["--t", "1", "--c", "2", "--bids", "--nominal", "--resample", "--overwrite"],
+        ),
     ],
+    ids=lambda value: value[0] if isinstance(value, list) and not value[0].startswith("-") else "",
 )
-def test_scan_and_verify_have_the_options_of_python(
-    command: str, own: set[str], flags: list[str], monkeypatch: pytest.MonkeyPatch
+def test_every_command_has_the_options_of_python(
+    words: list[str], own: set[str], flags: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Same names and defaults in the command line and in Python."""
+    """Same names and defaults in the command line and in Python, and each reaches Python as it was given."""
     import inspect
 
     from fastdcm.run import survey
-    from fastdcm.run import verify as witness
 
     seen: dict[str, Any] = {}
 
@@ -158,15 +164,16 @@ def test_scan_and_verify_have_the_options_of_python(
         seen.update(options)
         raise UsageError("enough")
 
-    function = survey.scan if command == "scan" else witness.verify
+    monkeypatch.chdir(tmp_path)
+    write_store(tmp_path / "s.zarr", Small(np.ones((2, 3, 4), np.int16), affine=AFFINE))
+    function = survey.scan if words[0] == "scan" else getattr(fastdcm, words[0])
     known = {n: p.default for n, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY}
-    monkeypatch.setattr(fastdcm, command, fake)
-    assert run([command, "a"]) == 2
+    monkeypatch.setattr(fastdcm, words[0], fake)
+    assert run(words) == 2
     assert {name: value for name, value in seen.items() if name != "progress"} == {
         name: value for name, value in known.items() if name not in {"progress", *own}
     }
-    flags = [*flags, "--workers", "3", "--threads", "2", "--memory", "4GB", "--scheduler", "processes"]
-    assert run([command, "a", *flags]) == 2
+    assert run([*words, *flags]) == 2
     assert all(seen[name] != known[name] for name in seen)
 
 
@@ -324,10 +331,36 @@ def test_a_closed_pipe_is_no_error(converted: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("command", ["convert", "scan", "ls", "info", "verify"])
-def test_every_command_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", list(commands.commands))
+def test_every_command_has_an_example_that_runs(
+    command: str,
+    chest_export: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The example stands in one line, to be copied; its folder, store and UIDs are replaced by some that are there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "60")
     assert run([command, "--help"]) == 0
-    assert f"Example: fastdcm {command} " in capsys.readouterr().out
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "Example: " in line]
+    (tmp_path / "export").symlink_to(chest_export)
+    table = fastdcm.scan("export").table
+    by_name = dict(zip(table["description"].to_pylist(), table["series"].to_pylist(), strict=True))
+    if command in ("ls", "info", "export", "verify"):
+        assert fastdcm.convert("export", "out.zarr", no_localizers=True).exit_code == 0
+    for old, new in (
+        ("IM0001.dcm", sorted(chest_export.iterdir())[0].name),
+        ("240.4", by_name["5mm Stnd"]),
+        ("240.5", by_name["5mm Lung"]),
+        ("1.2.3/1.2.4/0.ome.zarr", next(path for path in table["volume"].to_pylist() if by_name["5mm Lung"] in path)),
+        ("slices > 100", "slices > 20"),
+        ("slices > 30", "slices > 20"),  # it is a tenth of a chest
+    ):
+        line = line.replace(old, new)
+    words = shlex.split(line.split("Example: fastdcm ")[1])
+    assert words[0] == command
+    assert run(words) == (1 if command in ("compare", "diff") else 0), capsys.readouterr().err
 
 
 # ---------------------------------------------------------------------------- amounts

@@ -19,7 +19,7 @@ DIFFERENT = 1
 series = click.option("--series", metavar="UID", help="The series, by its UID or the end of it, or by an expression.")
 
 
-@click.command(epilog="Example: fastdcm header export/IM0001.dcm --private")
+@click.command(epilog=opt.example("fastdcm header export/IM0001.dcm --private"))
 @click.argument("file", metavar="FILE", type=click.Path())
 @opt.private
 @opt.as_json
@@ -36,7 +36,7 @@ def header(file: str, *, private: bool, as_json: bool) -> int:
     return 0
 
 
-@click.command(epilog="Example: fastdcm tags export/ --series 240.4")
+@click.command(epilog=opt.example("fastdcm tags export/ --series 240.4"))
 @opt.sources_argument
 @series
 @opt.private
@@ -59,7 +59,7 @@ def tags(sources: tuple[str, ...], *, as_json: bool, **options: Any) -> int:
 
 @click.command(
     short_help="Show the tags that differ between two series or files.",
-    epilog="Example: fastdcm diff export/#240.4 export/#240.5",
+    epilog=opt.example("fastdcm diff export/#240.4 export/#240.5"),
 )
 @click.argument("a", metavar="A", type=click.Path())
 @click.argument("b", metavar="B", type=click.Path())
@@ -87,7 +87,7 @@ def diff(a: str, b: str, *, as_json: bool, **options: Any) -> int:
 
 @click.command(
     short_help="Compare the voxels of two volumes.",
-    epilog="Example: fastdcm compare \"export/#kernel == 'STANDARD'\" \"export/#kernel == 'LUNG'\"",
+    epilog=opt.example("fastdcm compare export/#240.4 export/#240.5 --threshold -400"),
 )
 @click.argument("a", metavar="A", type=click.Path())
 @click.argument("b", metavar="B", type=click.Path())
@@ -115,7 +115,7 @@ def compare(a: str, b: str, *, as_json: bool, **options: Any) -> int:
     return 0 if found.equal else DIFFERENT
 
 
-@click.command(epilog="Example: fastdcm explain export/ --series 240.4")
+@click.command(epilog=opt.example("fastdcm explain export/ --series 240.4"))
 @opt.sources_argument
 @series
 @opt.on_gap
@@ -137,7 +137,7 @@ def explain(sources: tuple[str, ...], *, as_json: bool, **options: Any) -> int:
     return 0
 
 
-@click.command(epilog="Example: fastdcm ls out.zarr --where \"kernel == 'LUNG'\"")
+@click.command(epilog=opt.example("fastdcm ls out.zarr --where \"kernel == 'LUNG'\""))
 @click.argument("store", metavar="STORE", type=click.Path())
 @opt.where
 @opt.sort
@@ -159,7 +159,7 @@ def ls(store: str, *, where: str | None, sort: str | None, group: str | None, as
 
 @click.command(
     short_help="Describe a volume of a store, or a store.",
-    epilog="Example: fastdcm info out.zarr/1.2.3/1.2.4/0.ome.zarr",
+    epilog=opt.example("fastdcm info out.zarr/1.2.3/1.2.4/0.ome.zarr"),
 )
 @click.argument("path", metavar="STORE[/VOLUME]", type=click.Path())
 @opt.as_json
@@ -183,7 +183,7 @@ def info(path: str, *, as_json: bool) -> int:
 
 @click.command(
     short_help="Write a volume as NIfTI, NRRD or MHA.",
-    epilog="Example: fastdcm export \"out.zarr#kernel == 'LUNG' and slices > 100\" lung.nii.gz --bids",
+    epilog=opt.example("fastdcm export \"out.zarr#kernel == 'LUNG' and slices > 100\" lung.nii.gz --bids"),
 )
 @click.argument("volume", metavar="STORE/VOLUME", type=click.Path())
 @click.argument("out", metavar="OUT", type=click.Path())

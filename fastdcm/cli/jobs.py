@@ -10,7 +10,7 @@ from fastdcm.cli import options as opt
 from fastdcm.cli.printing import print_table, say, say_json, warn
 
 
-@click.command(epilog="Example: fastdcm convert export/ out.zarr --where \"modality == 'CT' and slices > 30\"")
+@click.command(epilog=opt.example("fastdcm convert export/ out.zarr --where \"modality == 'CT' and slices > 30\""))
 @opt.sources_argument
 @click.argument("dest", metavar="DEST", type=click.Path())
 @opt.selection
@@ -38,7 +38,7 @@ def convert(sources: tuple[str, ...], dest: str, *, dry_run: bool, as_json: bool
     return int(report.exit_code)
 
 
-@click.command(epilog="Example: fastdcm scan export/ --sort spacing_z --out map.parquet")
+@click.command(epilog=opt.example("fastdcm scan export/ --sort spacing_z --out map.parquet"))
 @opt.sources_argument
 @opt.selection
 @opt.several(opt.on_gap, opt.on_bad_frame)
@@ -74,7 +74,7 @@ def scan(
 
 
 @click.command(
-    short_help="Compare a store with its sources.", epilog="Example: fastdcm verify out.zarr export/ --sample 1000"
+    short_help="Compare a store with its sources.", epilog=opt.example("fastdcm verify out.zarr export/ --sample 1000")
 )
 @click.argument("store", metavar="STORE", type=click.Path())
 @click.argument("sources", metavar="[SRC...]", nargs=-1, type=click.Path())

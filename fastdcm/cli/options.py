@@ -114,6 +114,11 @@ group = click.option("--group", metavar="COLUMN", help="One block for each value
 private = click.option("--private", is_flag=True, help="Private tags too (odd group numbers).")
 
 
+def example(line: str) -> str:
+    """Return the end of a help text: a command line that is never broken, so that it can be copied."""
+    return f"\b\nExample: {line}"
+
+
 def several(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
     """Join options to one decorator, shown in this order."""
 

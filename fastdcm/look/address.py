@@ -16,6 +16,7 @@ from fastdcm.errors import Outcome, UsageError
 from fastdcm.look.terminal import clean, count_text, mm_text
 from fastdcm.model import Index
 from fastdcm.run.progress import Callback, silent
+from fastdcm.series.names import safe_uid
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 LISTED = 20
 """Series or volumes that a message lists before it counts the rest."""
-_UID_END = re.compile(r"([0-9.]+)(?:/(\d+))?")
+_UID_END = re.compile(r"([0-9.]+|x-[0-9a-f]{16})(?:/(\d+))?")
+"""The end of a UID, or the name that ``safe_uid`` gives to what is no UID, as ``scan`` and ``ls`` print it."""
 
 
 class Address(NamedTuple):
@@ -82,7 +84,7 @@ def choose_series(found: SeriesMap, which: str | None) -> SeriesEntry:
         None or several fit; the message lists what there is.
     """
     entries = list(found.series)
-    uids = [entry.frames.texts["series_uid"][0] or "" for entry in entries]
+    uids = [safe_uid(entry.frames.texts["series_uid"][0]) for entry in entries]
     uid = None if which is None else _UID_END.fullmatch(which)
     if which is None:
         chosen = list(range(len(entries)))
@@ -94,11 +96,10 @@ def choose_series(found: SeriesMap, which: str | None) -> SeriesEntry:
     if len(chosen) == 1:
         return entries[chosen[0]]
     listed = [entries[n] for n in chosen or range(len(entries))]
-    studies = [entry.frames.texts["study_uid"][0] or "" for entry in listed]
-    lines = _with_studies(
-        [_series_line(entry) for entry in listed], [uids[n] for n in chosen or range(len(uids))], studies
-    )
-    raise UsageError(_not_one("series", "series", which, len(chosen), lines, "--series UID"))
+    studies = [safe_uid(entry.frames.texts["study_uid"][0]) for entry in listed]
+    names = [uids[n] for n in chosen or range(len(uids))]
+    lines, such = _with_studies([_series_line(entry) for entry in listed], names, studies)
+    raise UsageError(_not_one("series", "series", which, len(chosen), lines, f"--series UID, {such}"))
 
 
 def find_series(
@@ -160,7 +161,7 @@ def _series_in(index: Index) -> dict[tuple[str, ...], _Series]:
             continue
         key = (patient or "", study or "", uid or "")
         if key not in series:
-            words = [clean(uid or "(no UID)"), *(clean(text) for text in described if text)]
+            words = [_uid_text(uid), *(clean(text) for text in described if text)]
             series[key] = _Series("  ".join(words), [], [])
         series[key].rows.append(row)
         series[key].images.append(image)
@@ -179,7 +180,7 @@ def _one_series(series: Mapping[tuple[str, ...], _Series], which: str | None) ->
     """Return rows and UID of the series that is meant."""
     keys = list(series)
     uid = None if which is None else _UID_END.fullmatch(which)
-    chosen = list(range(len(keys))) if uid is None else _ending([key[-1] for key in keys], uid[1])
+    chosen = list(range(len(keys))) if uid is None else _ending([safe_uid(key[-1]) for key in keys], uid[1])
     if which is None and len(chosen) > 1:
         chosen = [n for n in chosen if any(series[keys[n]].images)] or chosen
     if len(chosen) == 1:
@@ -187,8 +188,8 @@ def _one_series(series: Mapping[tuple[str, ...], _Series], which: str | None) ->
         return tuple(series[key].rows), key[-1]
     listed = [keys[n] for n in chosen or range(len(keys))]
     lines = [f"{series[key].line}  {count_text(len(series[key].rows), 'file')}" for key in listed]
-    lines = _with_studies(lines, [key[-1] for key in listed], [key[-2] for key in listed])
-    raise UsageError(_not_one("series", "series", which, len(chosen), lines, "--series UID or PATH#UID"))
+    lines, such = _with_studies(lines, [key[-1] for key in listed], [safe_uid(key[-2]) for key in listed])
+    raise UsageError(_not_one("series", "series", which, len(chosen), lines, f"--series UID, PATH#UID, {such}"))
 
 
 def choose_volume(table: pa.Table, which: str | None) -> int:
@@ -217,9 +218,11 @@ def choose_volume(table: pa.Table, which: str | None) -> int:
         chosen = _fitting(table, which)
     if len(chosen) == 1:
         return chosen[0]
-    shown = table.take(chosen or list(range(min(table.num_rows, LISTED))))
-    lines = [_volume_line(row) for row in shown.slice(0, LISTED).to_pylist()]
-    raise UsageError(_not_one("volume", "volumes", which, len(chosen), lines, "PATH#UID/n"))
+    shown = table.take(chosen or list(range(table.num_rows)))
+    rows = shown.to_pylist()
+    names = [f"{row['series']}/{row['index']}" for row in rows]
+    lines, such = _with_studies([_volume_line(row) for row in rows], names, [row["study"] for row in rows])
+    raise UsageError(_not_one("volume", "volumes", which, len(chosen), lines, f"PATH#UID/n, {such}"))
 
 
 def _fitting(table: pa.Table, where: str) -> list[int]:
@@ -237,22 +240,29 @@ def _not_one(noun: str, plural: str, which: str | None, n: int, lines: Sequence[
     there = f"{count_text(n, noun, plural)}" if n else f"no {noun}"
     fits = f"{there} fit {which!r}" if which is not None else f"there is {there}" if n < 2 else f"there are {there}"
     more = [f"  ... and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
-    choose = f"; choose one ({how}, or an expression such as \"kernel == 'LUNG'\"):" if lines else ""
+    choose = f"; choose one ({how}):" if lines else ""
     return "\n".join([fits + choose, *(f"  {line}" for line in lines[:LISTED]), *more])
 
 
-def _with_studies(lines: Sequence[str], uids: Sequence[str], studies: Sequence[str]) -> list[str]:
-    """Name the study of each series too where one Series Instance UID is there several times."""
-    if len(set(uids)) == len(uids):
-        return list(lines)
-    return [f"{line}  study {clean(study)}" for line, study in zip(lines, studies, strict=True)]
+def _with_studies(lines: Sequence[str], names: Sequence[str], studies: Sequence[str]) -> tuple[list[str], str]:
+    """Name the study too where one name is there several times; return the lines, and what expression tells them."""
+    if len(set(names)) == len(names):
+        return list(lines), "or an expression such as \"kernel == 'LUNG'\""
+    told = [f"{line}  study {clean(study)}" for line, study in zip(lines, studies, strict=True)]
+    return told, f"or an expression such as \"study == '{clean(studies[0])}'\""
+
+
+def _uid_text(uid: str | None) -> str:
+    """Return what a user can copy: a UID, or the name of what is none, and what that is."""
+    name = safe_uid(uid)
+    return name if name == uid else f"{name} ({clean(uid) if uid else 'no UID'})"
 
 
 def _series_line(entry: SeriesEntry) -> str:
     texts = entry.frames.texts
     described = (clean(texts[name][0] or "") for name in ("modality", "description"))
     files = len(set(entry.frames.instance.tolist()))
-    words = [clean(texts["series_uid"][0] or "(no UID)"), *filter(None, described), count_text(files, "file")]
+    words = [_uid_text(texts["series_uid"][0]), *filter(None, described), count_text(files, "file")]
     return "  ".join(words)
 
 

@@ -13,13 +13,13 @@ from typing import NamedTuple
 from fastdcm.errors import UsageError
 from fastdcm.look.comparison import Comparison as Comparison
 from fastdcm.look.comparison import comparison_lines as comparison_lines
-from fastdcm.look.place import Difference, geometry_differences, place_mm
+from fastdcm.look.place import Difference, geometry_differences, is_nowhere, place_mm
 from fastdcm.look.tally import Masks, Overlap, Tally, merge, tally_block
 from fastdcm.look.voxels import BlockTask, Target, Voxels, cut_blocks, find_voxels, read, widened
 from fastdcm.model import Options, Resources
 from fastdcm.run.execute import SHARDS_A_WORKER, Engine, fit_memory, map_tasks, start_engine
 from fastdcm.run.options import check_options
-from fastdcm.run.progress import Callback, silent
+from fastdcm.run.progress import Callback, Progress, silent
 
 BLOCK_BYTES = 32 * 2**20
 """Of A and B together, where chunks and planes are not larger: enough to hide what reading a block costs."""
@@ -47,13 +47,14 @@ def compare(
     threshold : float, optional
         The masks are where values are above it (not at it); the default is where they are not 0. NaN is in no mask.
     ignore_geometry : bool
-        Compare also where the volumes lie in different places, or nobody knows where.
+        Compare also where the volumes lie in different places, or one of them nobody knows where. Where that is
+        unknown of both, they are compared index by index, and a note says so.
     workers : int, optional
         Blocks at the same time; the default is one a core.
     memory : int, optional
         Bytes that may be used for voxels; the default is 60 % of the machine. One layer of chunks is always held.
     progress : callable, optional
-        Called with ``Progress`` while headers are read.
+        Called with ``Progress`` while headers are read (scan), and for each block (compare).
 
     Returns
     -------
@@ -65,7 +66,7 @@ def compare(
     ------
     UsageError
         A or B is not exactly one volume; the shapes differ; the geometry differs beyond ``Tolerances`` (cosines of
-        the direction 0.001, spacing 0.01 %, positions 0.01 mm, another frame of reference), or either has none.
+        the direction 0.001, spacing 0.01 %, positions 0.01 mm, another frame of reference), or only one has any.
     SourceError
         A DICOM file cannot be read or decoded.
     CheckError
@@ -87,10 +88,11 @@ def compare(
     if threshold is not None and not math.isfinite(threshold):
         raise UsageError(f"the threshold is {threshold}, and must be a finite number")
     with start_engine(resources) as engine:
-        first, second = find_voxels(engine, (a, b), progress or silent)
+        show = progress or silent
+        first, second = find_voxels(engine, (a, b), show)
         differences = _check_grids(first, second, ignore_geometry)
         masks, notes = _masks(first, second, threshold)
-        tally, sides = _tally(engine, (first, second), masks)
+        tally, sides = _tally(engine, (first, second), masks, show)
     return _comparison(tally, sides, masks, differences, notes)
 
 
@@ -114,7 +116,7 @@ def _check_grids(a: Voxels, b: Voxels, ignore_geometry: bool) -> tuple[Differenc
 
 def _masks(a: Voxels, b: Voxels, threshold: float | None) -> tuple[Masks, tuple[str, ...]]:
     """Return what counts as inside, and what a reader of the result must know."""
-    notes = []
+    notes = ["neither A nor B says where in the patient it is; compared index by index"] if is_nowhere(a, b) else []
     if a.meaning != b.meaning:
         notes.append(f"A holds {a.meaning} values, B {b.meaning} values")
     masks = Masks(threshold)
@@ -146,14 +148,25 @@ class _TooNarrowError(Exception):
         self.side = side
 
 
-def _tally(engine: Engine, sides: Sides, masks: Masks) -> tuple[Tally, Sides]:
+def _tally(engine: Engine, sides: Sides, masks: Masks, show: Callback) -> tuple[Tally, Sides]:
     """Compare all blocks; begin again in the wider type where a value does not fit the planned one."""
     try:
-        return merge(_tallies(engine, sides, masks)), sides
+        return merge(_shown(_tallies(engine, sides, masks), sides, show)), sides
     except _TooNarrowError as error:
         narrow = error.side
     first, second = (widened(side) if number == narrow else side for number, side in enumerate(sides))
-    return _tally(engine, (first, second), masks)
+    return _tally(engine, (first, second), masks, show)
+
+
+def _shown(tallies: Iterator[Tally], sides: Sides, show: Callback) -> Iterator[Tally]:
+    """Pass tallies on, and tell how many bytes of voxels of A and B they are."""
+    voxel_bytes = sum(side.dtype.itemsize for side in sides)
+    total, done = voxel_bytes * math.prod(sides[0].shape), 0
+    show(Progress("compare", bytes_total=total))
+    for tally in tallies:
+        yield tally
+        done += voxel_bytes * tally.n_voxels
+        show(Progress("compare", bytes=done, bytes_total=total))
 
 
 def _tallies(engine: Engine, sides: Sides, masks: Masks) -> Iterator[Tally]:

@@ -30,16 +30,16 @@ def geometry_differences(a: Voxels, b: Voxels, tolerances: Tolerances | None = N
 
     Directions differ by more than ``orientation`` in a cosine, spacings by more than ``spacing_relative``, origins and
     the positions of uneven slices by more than ``position_mm``; frames of reference where both are known and not the
-    same UID. What is unknown on either side is a difference, but for the frame of reference.
+    same UID. What is unknown on one side alone is a difference, but for the frame of reference.
     """
     within = tolerances or Tolerances()
-    placed = [side.geometry.get("origin") is not None and side.geometry.get("direction") is not None for side in (a, b)]
-    if not all(placed):
+    placed = [_is_placed(side) for side in (a, b)]
+    if any(placed) and not all(placed):
         yield Difference("position in the patient", *map(_known, placed))
     spaced = [side.geometry.get("spacing_kind") != "none" for side in (a, b)]
-    if not all(spaced):
+    if any(spaced) and not all(spaced):
         yield Difference("pixel spacing", *map(_known, spaced))
-    else:
+    elif all(spaced):
         first, second = (side.geometry.get("spacing") or (1.0, 1.0, 1.0) for side in (a, b))
         if _apart(first, second, within.spacing_relative * np.abs(_array(first))):
             yield Difference("spacing (x, y, z)", first, second, "mm")
@@ -48,6 +48,15 @@ def geometry_differences(a: Voxels, b: Voxels, tolerances: Tolerances | None = N
     first, second = (side.geometry.get("frame_of_reference_uid") for side in (a, b))
     if first and second and first != second:
         yield Difference("frame of reference", first, second)
+
+
+def is_nowhere(a: Voxels, b: Voxels) -> bool:
+    """Whether neither volume says where in the patient it is: then only their indices can be compared."""
+    return not (_is_placed(a) or _is_placed(b))
+
+
+def _is_placed(side: Voxels) -> bool:
+    return side.geometry.get("origin") is not None and side.geometry.get("direction") is not None
 
 
 def _position_differences(a: Voxels, b: Voxels, within: Tolerances) -> Iterator[Difference]:

@@ -17,6 +17,7 @@ STAGES = {
     "group": "sorting into volumes",
     "convert": "converting",
     "verify": "verifying",
+    "compare": "comparing",
     "tables": "writing tables",
 }
 
@@ -77,7 +78,7 @@ class _Meter:
         if progress.stage in ("scan", "group", "tables"):
             speed = f", {progress.files / seconds:.0f} files/s" if progress.stage == "scan" else ""
             return f"{progress.files} files{speed}"
-        parts = [f"{progress.volumes} of {progress.volumes_total} volumes"]
+        parts = [f"{progress.volumes} of {progress.volumes_total} volumes"] if progress.volumes_total else []
         if progress.files:
             parts.append(f"{progress.files} files")
         if progress.bytes_total:

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 class Progress(NamedTuple):
     """Where a run stands."""
 
-    stage: Literal["scan", "group", "convert", "tables", "verify"]
+    stage: Literal["scan", "group", "convert", "tables", "verify", "compare"]
     files: int = 0
     """Files whose headers are read."""
     volumes: int = 0

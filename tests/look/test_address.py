@@ -128,11 +128,48 @@ def test_a_volume_by_its_series_and_number(tmp_path: Path) -> None:
         choose_volume(table, "nosuch > 1")
 
 
+@pytest.mark.parametrize("said", ["", "SER/../1", "1.2." + "3" * 70])
+def test_what_scan_prints_for_what_is_no_uid_points_at_it(tmp_path: Path, said: str) -> None:
+    def edit(_: int, dataset: Dataset) -> None:
+        dataset.SeriesInstanceUID = said
+
+    make_series(tmp_path / "odd", n=2, series="odd", edit=edit)
+    make_series(tmp_path / "good", n=3, series="good")
+    found = fastdcm.scan(tmp_path)
+    (name,) = (text for text in found.table["series"].to_pylist() if text.startswith("x-"))
+    assert series(tmp_path, name) == (said, 2)
+    assert choose_series(found, name).frames.texts["series_uid"][0] in (said, None)
+    assert found.table["series"][choose_volume(found.table, f"{name}/0")].as_py() == name
+    with pytest.raises(UsageError) as several:
+        series(tmp_path)
+    assert f"  {name} ({said or 'no UID'})  CT" in str(several.value)
+    assert fastdcm.tags(tmp_path, series=name).n_files == 2
+
+
+def test_one_name_in_two_studies_is_told_apart_by_an_expression_that_works(tmp_path: Path) -> None:
+    def edit(_: int, dataset: Dataset) -> None:
+        dataset.SeriesInstanceUID = "1.2.3"
+
+    for name in "ab":
+        make_series(tmp_path / name, n=1, study=name, edit=edit)
+    table = fastdcm.scan(tmp_path).table
+    for attempt in (lambda: choose_volume(table, "1.2.3/0"), lambda: series(tmp_path, "1.2.3")):
+        with pytest.raises(UsageError, match=r"2 .* fit") as several:
+            attempt()
+        expression = str(several.value).split('such as "')[1].split('"')[0]
+        assert table["study"][choose_volume(table, expression)].as_py() in expression
+        assert series(tmp_path, expression) == ("1.2.3", 1)
+        assert all(study in str(several.value) for study in table["study"].to_pylist())
+
+
 def test_long_lists_are_cut(tmp_path: Path) -> None:
     for number in range(LISTED + 3):
         make_series(tmp_path / f"{number}", n=1, series=f"s{number}", rows=4, columns=4)
     with pytest.raises(UsageError, match="there are 23 series") as several:
         series(tmp_path)
+    assert str(several.value).endswith("... and 3 more")
+    with pytest.raises(UsageError, match="there are 23 volumes") as several:
+        choose_volume(fastdcm.scan(tmp_path).table, None)
     assert str(several.value).endswith("... and 3 more")
 
 

@@ -24,6 +24,7 @@ from fastdcm.load.volume import Store, Volume
 from fastdcm.look import compare as compare_module
 from fastdcm.look.compare import Comparison, compare, comparison_lines
 from fastdcm.run import survey
+from fastdcm.run.progress import Progress
 from scripts.make_export import make
 from tests import dicomgen
 from tests.converted import convert
@@ -223,13 +224,33 @@ def test_rounding_of_decimal_strings_is_no_other_place(tmp_path: Path) -> None:
     assert compare(tmp_path / "a", tmp_path / "b").equal
 
 
-def test_without_a_position_nothing_shows_that_the_places_are_the_same(tmp_path: Path) -> None:
+def test_two_volumes_without_a_position_are_compared_index_by_index(tmp_path: Path) -> None:
     cine = dicomgen.make_cine(tmp_path / "us")
-    with pytest.raises(UsageError, match=r"position in the patient: unknown against unknown"):
-        compare(tmp_path / "us", tmp_path / "us")
-    found = compare(tmp_path / "us", tmp_path / "us", ignore_geometry=True)
-    assert found.equal
-    assert (found.axes, found.shape) == ("tczyx", cine.values.shape)
+    convert(tmp_path / "us")
+    for other in (tmp_path / "us", tmp_path / "out.zarr"):
+        found = compare(tmp_path / "us", other)
+        assert found.equal
+        assert (found.axes, found.shape) == ("tczyx", cine.values.shape)
+        assert found.notes == ("neither A nor B says where in the patient it is; compared index by index",)
+        assert "compared index by index" in "\n".join(comparison_lines(found, 160))
+
+
+def test_a_position_on_one_side_alone_is_another_place(tmp_path: Path) -> None:
+    dicomgen.make_series(tmp_path / "a", n=1)
+    dicomgen.make_series(tmp_path / "b", n=1, edit=lambda _, dataset: dataset.__delattr__("ImagePositionPatient"))
+    with pytest.raises(UsageError, match=r"position in the patient: known against unknown"):
+        compare(tmp_path / "a", tmp_path / "b")
+    assert compare(tmp_path / "a", tmp_path / "b", ignore_geometry=True).notes == ()
+
+
+def test_progress_tells_the_bytes_of_both(tmp_path: Path) -> None:
+    made = dicomgen.make_series(tmp_path / "a", n=6)
+    seen: list[Progress] = []
+    assert compare(tmp_path / "a", tmp_path / "a", workers=1, progress=seen.append).equal
+    blocks = [one for one in seen if one.stage == "compare"]
+    assert [one.stage for one in seen[-len(blocks) :]] == ["compare"] * len(blocks)
+    assert blocks[0].bytes == 0
+    assert blocks[-1].bytes == blocks[-1].bytes_total == 2 * made.values.size * 2  # int16 and int16
 
 
 def test_uneven_slices_at_the_same_positions_are_compared(tmp_path: Path) -> None:

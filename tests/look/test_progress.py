@@ -41,6 +41,15 @@ def test_a_line_every_few_seconds() -> None:
     assert lines[-1] == "converting: 10 of 20 volumes, 1 GB of 2 GB, 100 MB/s, 10.0 s left"
 
 
+def test_bytes_alone() -> None:
+    stream, clock = io.StringIO(), Clock()
+    show = plain_lines(stream, clock)
+    for n in (0, 1):
+        clock.now += 6.0
+        show(Progress("compare", bytes=n * 10**9, bytes_total=2 * 10**9))
+    assert stream.getvalue().splitlines()[-1] == "comparing: 1 GB of 2 GB, 83 MB/s, 12.0 s left"
+
+
 def test_share_done() -> None:
     assert fraction(Progress("scan", files=3)) is None
     assert fraction(Progress("verify", volumes=1, volumes_total=4)) == 0.25
