@@ -6,6 +6,7 @@ import json
 import pickle
 import struct
 from collections.abc import Sequence
+from importlib import import_module
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -292,6 +293,34 @@ def test_layouts_walks_and_merged_parts_are_all_the_same(policy: Policy) -> None
     for table in (plain, merge(parts), merge([merge(parts[:2]), merge(parts[2:])])):
         assert to_json(table) == to_json(whole)
         assert (table.constant, table.varying, table.present) == (whole.constant, whole.varying, whole.present)
+
+
+def test_headers_of_one_length_and_several_layouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The element that is longer takes turns, so that blocks are cut and compared in the midst of both kinds."""
+    texts = (("AB", "CDEF"), ("ABCD", "EF"), ("XY", "CDGH"))
+    made = []
+    for k in range(12):
+        comments, name = texts[k % 3]
+        made.append(header_of(make(InstanceNumber=10 + k, ImageComments=comments, SequenceName=name)))
+    assert len({len(header) for header in made}) == 1
+    want = tag_table([slice_tags(header, "", "full") for header in made], "full")
+    for bytes_at_a_time in (1, 3 * len(made[0]), 1 << 20):
+        monkeypatch.setattr(import_module("fastdcm.scan.tags"), "_COMPARED_BYTES", bytes_at_a_time)
+        table = table_of(made, [SOURCE] * len(made), "full")
+        assert (table.constant, table.varying) == (want.constant, want.varying)
+    assert to_json(want)[1]["00180024"]["Value"] == [[texts[k % 3][1]] for k in range(12)]
+
+
+def test_remembered_elements_depend_on_character_set_and_sign() -> None:
+    raw = "Müller".encode("latin-1")
+    found = []
+    for charset in (b"ISO_IR 100", b"ISO_IR 144"):
+        table = tag_table([{0x00080005: ("CS", charset), 0x00081090: ("LO", raw)}], "full")
+        found.append(to_json(table)[0]["00081090"]["Value"])
+    assert found == [["Müller"], [raw.decode("iso8859_5")]]
+    for sign, value in ((b"\0\0", 65535), (b"\1\0", -1)):
+        table = tag_table([{0x00280103: ("US", sign), 0x00280106: ("", b"\xff\xff")}], "technical")
+        assert to_json(table)[0]["00280106"]["Value"] == [value]
 
 
 def test_undefined_length_sequences_are_not_taken_by_layout() -> None:
