@@ -6,7 +6,8 @@
     scripts/bench ct-four mr-small --studies 8 --runs 7 --codec lz4 --json bench.json
 
 Every program runs as a process of its own with the page cache warm, one ``sync`` included in its time. The ratio is
-the median time of the peer over that of fastdcm: above 1 fastdcm is faster.
+the median time of the peer over that of fastdcm: above 1 fastdcm is faster; that of the roofline (``roofline.py``) is
+the share of it that fastdcm reaches. Processor seconds (user and system) do not depend on who else uses the machine.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import json
 import os
 import platform
+import resource
 import shutil
 import statistics
 import subprocess
@@ -49,11 +51,13 @@ def programs(workers: int, codec: str, chosen: Sequence[str] | None = None) -> l
     python = sys.executable
     peer = (python, "-m", "benchmarks.peers")
     itk = (*peer, "simpleitk", "SRC", "OUT", "--codec", codec)
+    roofline = (python, "-m", "benchmarks.roofline", "SRC", "OUT", "--codec", codec, "--workers", str(workers))
     ours = (python, "-m", "fastdcm", "convert", "SRC", "OUT", "--codec", codec, "--workers")
     dcm2niix = str(Path(python).parent / "dcm2niix")
     everything = [
         Program("fastdcm", (*ours, str(workers)), (0, 1)),
         Program("fastdcm, 1 worker", (*ours, "1"), (0, 1)),
+        Program("roofline", roofline),
         Program("simpleitk", itk),
         Program("simpleitk, pool", (*itk, "--workers", str(workers))),
         Program("dcm2niix -z n", (dcm2niix, "-z", "n", "-o", "OUT", "SRC"), (0, 1, 8)),
@@ -63,21 +67,33 @@ def programs(workers: int, codec: str, chosen: Sequence[str] | None = None) -> l
     return [program for program in everything if chosen is None or program.name in ("fastdcm", *chosen)]
 
 
-def run_once(program: Program, source: Path, out: Path) -> float:
-    """Run a program once, with one ``sync``; return seconds."""
+class Time(NamedTuple):
+    """What one run took."""
+
+    seconds: float
+    processor_seconds: float
+
+
+def run_once(program: Program, source: Path, out: Path) -> Time:
+    """Run a program once, with one ``sync``."""
     shutil.rmtree(out, ignore_errors=True)
     shutil.rmtree(Path(f"{out}.work"), ignore_errors=True)
     if program.name.startswith("dcm2niix"):
         out.mkdir()
     command = [{"SRC": str(source), "OUT": str(out)}.get(word, word) for word in program.command]
     os.sync()
-    start = time.perf_counter()
+    start, used = time.perf_counter(), _children_seconds()
     done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     os.sync()
     seconds = time.perf_counter() - start
     if done.returncode not in program.fails_with:
         raise SystemExit(f"{program.name} ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
-    return seconds
+    return Time(seconds, _children_seconds() - used)
+
+
+def _children_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def warm(source: Path) -> tuple[int, int]:
@@ -168,21 +184,25 @@ CHECKS: Mapping[str, Any] = {
 def measure(source: Path, work: Path, chosen: Sequence[Program], runs: int) -> dict[str, Any]:
     """Run the programs alternately on one export; return times, medians, ratios and differences."""
     files, size = warm(source)
-    times: dict[str, list[float]] = {program.name: [] for program in chosen}
+    times: dict[str, list[Time]] = {program.name: [] for program in chosen}
     outs = {program.name: work / f"out-{k}" for k, program in enumerate(chosen)}
     for run in range(runs):
         for program in chosen:
             times[program.name].append(run_once(program, source, outs[program.name]))
-            print(f"run {run + 1}: {program.name} {times[program.name][-1]:.2f} s", file=sys.stderr)
-    medians = {name: statistics.median(seconds) for name, seconds in times.items()}
+            print(f"run {run + 1}: {program.name} {times[program.name][-1].seconds:.2f} s", file=sys.stderr)
+    medians = {name: statistics.median(time.seconds for time in found) for name, found in times.items()}
+    used = {name: statistics.median(time.processor_seconds for time in found) for name, found in times.items()}
     differences = {
         name: CHECKS[name](outs["fastdcm"], outs[name]) for name in times if name in CHECKS
     }  # fmt: skip
     return {
         "files": files,
         "bytes": size,
-        "seconds": times,
+        "seconds": {name: [time.seconds for time in found] for name, found in times.items()},
+        "processor_seconds": {name: [time.processor_seconds for time in found] for name, found in times.items()},
         "median": medians,
+        "median_processor": used,
+        "processor_ratio": {name: median / used["fastdcm"] for name, median in used.items()},
         "ratio": {name: median / medians["fastdcm"] for name, median in medians.items()},
         "differences": differences,
     }
@@ -191,12 +211,16 @@ def measure(source: Path, work: Path, chosen: Sequence[Program], runs: int) -> d
 def print_table(workload: str, result: Mapping[str, Any]) -> None:
     """Print one workload as a table."""
     print(f"\n{workload}: {result['files']} files, {result['bytes'] / 1e6:.0f} MB")
-    print(f"{'program':<20}{'median s':>10}{'MB/s':>8}{'ratio':>8}  same values and geometry")
+    heads = f"{'program':<20}{'median s':>10}{'MB/s':>8}{'ratio':>8}{'processor s':>13}{'ratio':>8}"
+    print(f"{heads}  same values and geometry")
     for name, median in result["median"].items():
         found = result["differences"].get(name)
         verdict = "" if found is None else "yes" if not found else f"NO: {len(found)} differences"
         rate = result["bytes"] / 1e6 / median
-        print(f"{name:<20}{median:>10.2f}{rate:>8.0f}{result['ratio'][name]:>8.2f}  {verdict}")
+        print(
+            f"{name:<20}{median:>10.2f}{rate:>8.0f}{result['ratio'][name]:>8.2f}"
+            f"{result['median_processor'][name]:>13.2f}{result['processor_ratio'][name]:>8.2f}  {verdict}"
+        )
     for name, found in result["differences"].items():
         for text in found:
             print(f"  {name}: {text}")
