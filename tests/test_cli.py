@@ -207,6 +207,35 @@ def test_ls(converted: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "3 volumes" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", [["scan", "src"], ["ls", "s.zarr"]])
+def test_sorting_holds_for_json_and_parquet_too(
+    command: list[str], converted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [command[0], str(converted / command[1]), "--json", "--sort"]
+    for column, values in (("slices", [3, 4, 5]), ("kernel", ["LUNG", "STANDARD", None])):
+        out = ["--out", str(tmp_path / "map.parquet")] if command[0] == "scan" else []
+        assert run([*words, column, *out]) == 0
+        assert [row[column] for row in last_json(capsys.readouterr().out)["volumes"]] == values
+        assert not out or pq.read_table(tmp_path / "map.parquet")[column].to_pylist() == values
+    assert run([*words, "nosuch"]) == 2
+    assert "spacing_z" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("width", [50, 80, 120])
+def test_lines_fit_the_terminal(
+    width: int, converted: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only a UID or a path may be wider: it is never broken, to be copied."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    source, store = str(converted / "src"), str(converted / "s.zarr")
+    volume = next(iter(fastdcm.open(store)))  # type: ignore[arg-type]
+    for words in (["scan", source], ["ls", store], ["info", store], ["info", str(volume.path)], ["explain", source]):
+        assert run(words) == 0
+        out = capsys.readouterr().out
+        wide = [line for line in out.splitlines() if len(line) > width and max(map(len, line.split())) <= width - 14]
+        assert wide == [], words
+
+
 def test_info_of_store_and_volume(converted: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["info", str(converted / "s.zarr")]) == 0
     assert "volumes       3" in capsys.readouterr().out

@@ -145,15 +145,15 @@ def explain(sources: tuple[str, ...], *, as_json: bool, **options: Any) -> int:
 @opt.as_json
 def ls(store: str, *, where: str | None, sort: str | None, group: str | None, as_json: bool) -> int:
     """List the volumes of a store."""
-    from fastdcm.look.series_table import total_lines
+    from fastdcm.look.series_table import sorted_table
 
     opened = _open_store(store)
     chosen = opened.query(where) if where is not None else opened
+    table = sorted_table(chosen.table, sort) if sort else chosen.table
     if as_json:
-        say_json({"store": str(chosen.path), "volumes": chosen.table.to_pylist()})
-        return 0
-    print_table(chosen.table, sort, group)
-    say(total_lines(chosen.table))
+        say_json({"store": str(chosen.path), "volumes": table.to_pylist()})
+    else:
+        print_table(table, sort, group)
     return 0
 
 
@@ -174,10 +174,10 @@ def info(path: str, *, as_json: bool) -> int:
         shape = {"shape": list(opened.shape), "dtype": str(opened.dtype)} if isinstance(opened, Volume) else {}
         say_json(opened.attributes | shape)
     elif isinstance(opened, Volume):
-        say(volume_lines(opened))
+        say_lines(opened, volume_lines)
     else:
-        say(store_lines(opened))
-        say(total_lines(opened.table))
+        say_lines(opened, store_lines)
+        say_lines(opened.table, total_lines)
     return 0
 
 

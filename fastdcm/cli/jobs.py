@@ -54,7 +54,7 @@ def scan(
     import fastdcm
     from fastdcm.load.catalog import write_catalog
     from fastdcm.look.progress import shown_progress
-    from fastdcm.look.series_table import file_counts, total_lines
+    from fastdcm.look.series_table import file_counts, sorted_table
 
     with shown_progress(plain=as_json) as progress:
         found = fastdcm.scan(sources, progress=progress, **options)
@@ -62,14 +62,14 @@ def scan(
         warn(warning)
     wanted = [row for row, path in enumerate(found.table["volume"].to_pylist()) if path not in found.left_out]
     table = found.table.take(wanted) if wanted else found.table.slice(0, 0)
+    table = sorted_table(table, sort) if sort else table
     counts = file_counts(found.index)
     if out is not None:
         write_catalog(table, out)
     if as_json:
         say_json({"volumes": table.to_pylist(), "files": counts})
         return 0
-    print_table(table, sort, group)
-    say(total_lines(table, counts))
+    print_table(table, sort, group, counts)
     return 0
 
 

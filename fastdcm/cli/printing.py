@@ -12,14 +12,16 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def print_table(table: pa.Table, sort: str | None, group: str | None) -> None:
-    """Print a catalogue as ``scan`` and ``ls`` show it."""
-    from fastdcm.look.series_table import series_lines
+def print_table(
+    table: pa.Table, sort: str | None, group: str | None, outcomes: Mapping[str, int] | None = None
+) -> None:
+    """Print a catalogue as ``scan`` and ``ls`` show it, and the totals below it."""
+    from fastdcm.look.series_table import series_lines, total_lines
     from fastdcm.look.terminal import console
 
     screen = console()
-    for line in series_lines(table, screen.width, sort=sort, group=group):
-        screen.print(line, soft_wrap=True)
+    say(series_lines(table, screen.width, sort=sort, group=group))
+    say(total_lines(table, screen.width, outcomes))
 
 
 def say(lines: Iterable[Any]) -> None:

@@ -131,7 +131,7 @@ def find_series(
         index = read_index(engine, sources, (), progress)
         series = _series_in(index)
         if not series:
-            raise UsageError(_no_series(index))
+            raise UsageError(no_series(index))
         return SeriesFiles(index, *_one_series(series, which))
     found = survey_on(engine, sources, Options(), progress=progress)
     texts = choose_series(found, which).frames.texts
@@ -168,12 +168,13 @@ def _series_in(index: Index) -> dict[tuple[str, ...], _Series]:
     return series
 
 
-def _no_series(index: Index) -> str:
-    """Say why there is no series; of a single file what it is instead."""
-    if len(index.instances) > 1:
-        return f"there is no series in the {len(index.instances)} files"
+def no_series(index: Index, noun: str = "series") -> str:
+    """Say that there is no series, or no volume, and why; of a single file what it is instead."""
+    n = len(index.instances)
+    if n != 1:
+        return f"there is no {noun} in the {count_text(n, 'file')}"
     path, message = (index.instances[name][0].as_py() for name in ("path", "message"))
-    return f"{clean(path)} is in no series: {message or 'it has no Series Instance UID'}"
+    return f"{clean(path)} is in no {noun}: {clean(message or 'it has no Series Instance UID')}"
 
 
 def _one_series(series: Mapping[tuple[str, ...], _Series], which: str | None) -> tuple[tuple[int, ...], str]:
@@ -218,8 +219,7 @@ def choose_volume(table: pa.Table, which: str | None) -> int:
         chosen = _fitting(table, which)
     if len(chosen) == 1:
         return chosen[0]
-    shown = table.take(chosen or list(range(table.num_rows)))
-    rows = shown.to_pylist()
+    rows = (table.take(chosen) if chosen else table).to_pylist()
     names = [f"{row['series']}/{row['index']}" for row in rows]
     lines, such = _with_studies([_volume_line(row) for row in rows], names, [row["study"] for row in rows])
     raise UsageError(_not_one("volume", "volumes", which, len(chosen), lines, f"PATH#UID/n, {such}"))

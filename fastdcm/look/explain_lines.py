@@ -130,7 +130,7 @@ def _list_lines(explanation: Explanation, width: int) -> Iterator[Text]:
         yield from _left_out_lines(explanation.left_out, width, set())
     if listed:
         yield Text("")
-        yield Text("explain one of them with --series UID (or the end of the UID)")
+        yield from _wrapped("explain one of them with --series UID (or the end of the UID)", width)
 
 
 def _listed_lines(one: ListedSeries, width: int) -> Iterator[Text]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastdcm.look.terminal import clean, count_text, mm_text, size_text
@@ -18,8 +19,33 @@ NOISE_MM = 1e-6
 """Residuals below come from arithmetic, not from the scanner."""
 
 
-def volume_lines(volume: Volume) -> Iterator[str]:
-    """Yield a description of a volume: what it is, where it is, what its values mean, and what was decided."""
+def volume_lines(volume: Volume, width: int) -> Iterator[str]:
+    """Yield a description of a volume: what it is, where it is, what its values mean, and what was decided.
+
+    Parameters
+    ----------
+    volume : Volume
+        Of a store.
+    width : int
+        Columns of the terminal; only a longer word, a UID say, is wider.
+    """
+    yield from _wrapped(_volume(volume), width)
+
+
+def store_lines(store: Store, width: int) -> Iterator[str]:
+    """Yield what ``ls`` does not show of a store: where it is and what made it; in lines of ``width`` columns."""
+    yield from _wrapped(_store(store), width)
+
+
+def _wrapped(lines: Iterable[str], width: int) -> Iterator[str]:
+    under = " " * LABEL
+    for line in lines:
+        yield from textwrap.wrap(
+            line, max(width, 2 * LABEL), subsequent_indent=under, break_long_words=False, break_on_hyphens=False
+        )
+
+
+def _volume(volume: Volume) -> Iterator[str]:
     fastdcm = volume.attributes["fastdcm"]
     parts = {name: fastdcm.get(name) or {} for name in ("geometry", "intensity", "identity", "slices", "source")}
     yield from _identity(volume, parts["identity"], parts["source"])
@@ -38,8 +64,7 @@ def volume_lines(volume: Volume) -> Iterator[str]:
         yield _line("reason", _reason(reason))
 
 
-def store_lines(store: Store) -> Iterator[str]:
-    """Yield what ``ls`` does not show of a store: where it is and what made it."""
+def _store(store: Store) -> Iterator[str]:
     ours = store.attributes.get("fastdcm") or {}
     yield _line("store", clean(store.path))
     yield _line("volumes", str(len(store)))

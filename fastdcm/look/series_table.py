@@ -6,6 +6,7 @@ and the columns that matter least go first; the reasons then stand under their r
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
@@ -136,12 +137,8 @@ def series_lines(table: pa.Table, width: int, *, sort: str | None = None, group:
     UsageError
         ``sort`` or ``group`` is no column of the catalogue.
     """
-    for name in (sort, group):
-        if name is not None and name not in dict(CATALOG_COLUMNS):
-            raise UsageError(f"no column {name!r}; there are {', '.join(dict(CATALOG_COLUMNS))}")
-    rows: list[Row] = table.to_pylist()
-    if sort:
-        rows.sort(key=lambda row: _sort_key(row[sort]))
+    _check_columns(sort, group)
+    rows: list[Row] = (sorted_table(table, sort) if sort else table).to_pylist()
     names = _columns_for(sort, group)
     flat = bool(sort or group)
     label = _short_name if flat else lambda row: str(row["index"])
@@ -161,13 +158,28 @@ def series_lines(table: pa.Table, width: int, *, sort: str | None = None, group:
         yield line
 
 
-def total_lines(table: pa.Table, outcomes: Mapping[str, int] | None = None) -> Iterator[Text]:
+def sorted_table(table: pa.Table, sort: str) -> pa.Table:
+    """Return a catalogue in the order of one of its columns, nulls last.
+
+    Raises
+    ------
+    UsageError
+        It is no column of the catalogue.
+    """
+    _check_columns(sort)
+    values = table[sort].to_pylist()
+    return table.take(sorted(range(table.num_rows), key=lambda row: _sort_key(values[row]))) if values else table
+
+
+def total_lines(table: pa.Table, width: int, outcomes: Mapping[str, int] | None = None) -> Iterator[Text]:
     """Yield what is under the table: how many of everything, and what is no image.
 
     Parameters
     ----------
     table : pyarrow.Table
         Columns ``model.CATALOG_COLUMNS``.
+    width : int
+        Columns of the terminal.
     outcomes : mapping of str to int, optional
         Files by ``outcome`` or ``outcome/code``, ``image`` for those that are one.
     """
@@ -178,18 +190,25 @@ def total_lines(table: pa.Table, outcomes: Mapping[str, int] | None = None) -> I
         count_text(len({(row["patient"], row["study"]) for row in rows}), "study", "studies"),
         count_text(len({row["patient"] for row in rows}), "patient"),
     ]
-    yield Text(
-        f"{', '.join(counts)}; {count_text(sum(row['frames'] or 0 for row in rows), 'frame')}, "
-        f"{size_text(sum(row['bytes'] or 0 for row in rows))} in files",
-        "bold",
+    frames, n_bytes = (sum(row[name] or 0 for row in rows) for name in ("frames", "bytes"))
+    yield from _wrapped(
+        f"{', '.join(counts)}; {count_text(frames, 'frame')}, {size_text(n_bytes)} in files", width, "bold"
     )
     for name in ("modality", "kind"):
         tally = Counter(clean(row[name] or "?") for row in rows)
         if tally:
-            yield Text(f"{name}: " + ", ".join(f"{count} {value}" for value, count in tally.most_common()))
+            yield from _wrapped(f"{name}: {_counts_text(tally)}", width)
     if outcomes:
-        files = ", ".join(f"{count} {name}" for name, count in sorted(outcomes.items(), key=lambda item: -item[1]))
-        yield Text(f"{count_text(sum(outcomes.values()), 'file')}: {files}")
+        yield from _wrapped(f"{count_text(sum(outcomes.values()), 'file')}: {_counts_text(Counter(outcomes))}", width)
+
+
+def _counts_text(tally: Counter[str]) -> str:
+    return ", ".join(f"{count} {value}" for value, count in tally.most_common())
+
+
+def _wrapped(text: str, width: int, style: str = "") -> Iterator[Text]:
+    for line in textwrap.wrap(text, max(width, 20), subsequent_indent="  ", break_on_hyphens=False):
+        yield Text(line, style)
 
 
 def file_counts(index: Index) -> dict[str, int]:
@@ -197,6 +216,12 @@ def file_counts(index: Index) -> dict[str, int]:
     columns = index.instances.select(["outcome", "code"]).to_pydict()
     pairs = Counter(zip(columns["outcome"], columns["code"], strict=True))
     return {"/".join(filter(None, pair)) or "image": count for pair, count in pairs.most_common()}
+
+
+def _check_columns(*names: str | None) -> None:
+    for name in names:
+        if name is not None and name not in dict(CATALOG_COLUMNS):
+            raise UsageError(f"no column {name!r}; there are {', '.join(dict(CATALOG_COLUMNS))}")
 
 
 def _columns_for(sort: str | None, group: str | None) -> dict[str, Column]:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from fastdcm.errors import CheckError, Code, SourceError, UsageError
 from fastdcm.load.volume import Store, Volume
-from fastdcm.look.address import choose_volume, parse_address
+from fastdcm.look.address import choose_volume, no_series, parse_address
 from fastdcm.model import ArraySpec, Index, Json, Options, ShardTask, VolumePlan
 from fastdcm.run.execute import Engine
 from fastdcm.run.progress import Callback
@@ -109,6 +109,8 @@ def _find(engine: Engine, target: Target, maps: dict[str, SeriesMap], progress: 
 
         maps[place] = survey_on(engine, [address.path], _OPTIONS, ask=True, progress=progress)
     found = maps[place]
+    if not found.plans:
+        raise UsageError(no_series(found.index, "volume"))
     return _of_plan(found.plans[choose_volume(found.table, address.which)], found.index)
 
 

@@ -243,6 +243,19 @@ def test_a_position_on_one_side_alone_is_another_place(tmp_path: Path) -> None:
     assert compare(tmp_path / "a", tmp_path / "b", ignore_geometry=True).notes == ()
 
 
+def test_files_without_a_volume_are_said_to_have_none(tmp_path: Path) -> None:
+    dicomgen.make_sr(tmp_path / "sr" / "report.dcm")
+    (tmp_path / "sr" / "notes.txt").write_text("no DICOM")
+    for path, said in (
+        ("sr/report.dcm", r"report\.dcm is in no volume: "),
+        ("sr", "there is no volume in the 2 files"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            compare(tmp_path / path, tmp_path / path)
+        with pytest.raises(UsageError, match=said):
+            compare(f"{tmp_path / path}#kernel == 'LUNG'", tmp_path / path)
+
+
 def test_progress_tells_the_bytes_of_both(tmp_path: Path) -> None:
     made = dicomgen.make_series(tmp_path / "a", n=6)
     seen: list[Progress] = []

@@ -166,7 +166,7 @@ def test_groups_have_headings() -> None:
 
 def test_no_volumes_no_lines() -> None:
     assert plain(chest().slice(0, 0), 80) == []
-    totals = [line.plain for line in total_lines(chest().slice(0, 0))]
+    totals = [line.plain for line in total_lines(chest().slice(0, 0), 160)]
     assert totals[0].startswith("0 volumes, 0 series, 0 studies, 0 patients")
 
 
@@ -177,6 +177,6 @@ def test_unknown_columns_are_refused(how: dict[str, str]) -> None:
 
 
 def test_totals() -> None:
-    lines = [line.plain for line in total_lines(chest(), {"image": 324, "not-image/sop-class": 2})]
+    lines = [line.plain for line in total_lines(chest(), 160, {"image": 324, "not-image/sop-class": 2})]
     assert lines[0].startswith("3 volumes, 3 series, 1 study, 1 patient; 0 frames, 172 MB in files")
     assert lines[1:] == ["modality: 3 CT", "kind: 2 volume, 1 localizer", "326 files: 324 image, 2 not-image/sop-class"]
