@@ -249,6 +249,19 @@ def test_info_of_store_and_volume(converted: Path, capsys: pytest.CaptureFixture
     assert last_json(capsys.readouterr().out)["shape"] == [5, 22, 18]
 
 
+def test_export_of_a_store_takes_its_one_volume_or_lists_them(
+    converted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_store(tmp_path / "a #1.zarr", Small(np.ones((2, 3, 4), np.int16), affine=AFFINE))
+    assert run(["export", str(root), str(tmp_path / "x#1.nrrd"), "--json"]) == 0
+    assert last_json(capsys.readouterr().out) == {"written": [str(tmp_path / "x#1.nrrd")]}
+    assert run(["export", str(converted / "s.zarr"), str(tmp_path / "y.nrrd")]) == 2
+    err = capsys.readouterr().err
+    assert "there are 3 volumes; choose one" in err
+    assert "5 slices of 1.25 mm" in err
+    assert not (tmp_path / "y.nrrd").exists()
+
+
 def test_verify(converted: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["verify", str(converted / "s.zarr"), str(converted / "src"), "--json", "--workers", "1"]) == 0
     document = last_json(capsys.readouterr().out)

@@ -202,10 +202,11 @@ def export(volume: str, out: str, *, as_json: bool, **options: Any) -> int:
     """
     import fastdcm
     from fastdcm.load.volume import Volume
+    from fastdcm.look.address import choose_volume
 
     opened = _open(volume)
-    if not isinstance(opened, Volume):
-        raise UsageError(f"{volume} is a store of {len(opened)} volumes; name one: {volume}#UID/n (see fastdcm ls)")
+    if not isinstance(opened, Volume):  # fine where it has just one
+        opened = opened[choose_volume(opened.table, None)]
     written = fastdcm.export(opened, out, **options)
     if as_json:
         say_json({"written": [str(path) for path in written]})
