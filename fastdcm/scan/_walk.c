@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 enum { FIRST_READ_BYTES = 8192, NEXT_READ_BYTES = 65536, MAX_VALUE_BYTES = 4096, MOST_UID_BYTES = 64 };
-enum { MAX_DEPTH = 64, MAX_ELEMENTS = 1 << 21, MAX_LISTED = 1 << 16, MAX_DESCENTS = 64 };
+enum { MAX_DEPTH = 64, MAX_ELEMENTS = 1 << 21, MAX_LISTED = 1 << 16, MAX_DESCENTS = 64, KNOWN_BITS = 11 };
 enum { OK, EMPTY, NOT_DICOM, UNREADABLE, CUT, BAD, REFERENCE, NO_MEMORY };
 enum { SYNTAX_UNKNOWN, IMPLICIT, EXPLICIT, SYNTAX_OTHER };
 enum {
@@ -57,9 +57,15 @@ typedef struct {
 
 static uint32_t hash_bytes(const uint8_t *bytes, uint32_t length)
 {
-    uint32_t hash = 2166136261u;
-    for (uint32_t i = 0; i < length; i++) hash = (hash ^ bytes[i]) * 16777619u;
-    return hash;
+    const uint64_t prime = 0x9E3779B97F4A7C15u;
+    uint64_t hash = length, word;
+    for (; length >= 8; length -= 8, bytes += 8) {
+        memcpy(&word, bytes, 8);
+        hash = (hash ^ word) * prime;
+        hash ^= hash >> 32;
+    }
+    for (; length; length--, bytes++) hash = (hash ^ *bytes) * prime;
+    return (uint32_t)(hash >> 32);
 }
 
 static int rehash(Distinct *distinct)
@@ -150,6 +156,7 @@ typedef struct {
     int64_t file_count;
     Distinct *distinct;
     Arena *arena;
+    uint64_t *known; /* what to do with a tag of a VR (see note_known), by hash; NULL: nothing is kept in mind */
     /* walk_elements alone */
     Element *listed;
     int64_t listed_count, listed_room;
@@ -273,17 +280,16 @@ static inline int find_tag(const uint32_t *tags, int count, int *cursor, uint32_
     return i < count && tags[i] == tag ? i : -1;
 }
 
-static int64_t keep(Walk *walk, const Head *head, uint32_t length)
+static int is_identity(uint32_t tag) { return tag == 0x00080016 || tag == 0x00080018 || tag == 0x00080060; }
+
+static int64_t keep_wanted(Walk *walk, int number, const uint8_t *vr, int64_t position, uint32_t length)
 {
-    if (head->tag == 0x00080016 || head->tag == 0x00080018 || head->tag == 0x00080060) walk->identified = 1;
-    int number = find_tag(walk->wanted, walk->wanted_count, &walk->wanted_at, head->tag);
-    if (number < 0) return 0;
     if (length > MAX_VALUE_BYTES) return stop(walk, REFERENCE);
     int32_t code = -1;
     if (length) {
-        const uint8_t *p = at(walk, head->value, length);
+        const uint8_t *p = at(walk, position, length);
         if (!p) return STOP;
-        memcpy(walk->value, head->vr, 2);
+        memcpy(walk->value, vr, 2);
         memcpy(walk->value + 2, p, length);
         code = number_value(&walk->distinct[number], walk->arena, walk->value, length + 2);
         if (code < 0) return stop(walk, NO_MEMORY);
@@ -291,6 +297,76 @@ static int64_t keep(Walk *walk, const Head *head, uint32_t length)
     walk->codes[number * walk->file_count] = code;
     return 0;
 }
+
+static int64_t keep(Walk *walk, const Head *head, uint32_t length)
+{
+    if (is_identity(head->tag)) walk->identified = 1;
+    int number = find_tag(walk->wanted, walk->wanted_count, &walk->wanted_at, head->tag);
+    return number < 0 ? 0 : keep_wanted(walk, number, head->vr, head->value, length);
+}
+
+/* ------------------------------------------------------------------ tags that were there before
+ *
+ * Nearly all elements of a batch are plain: a tag in a VR that is kept or skipped whatever the file. Each such pair is
+ * decided about once; after that it is one look into a table: 48 bits of tag and VR (0 where implicit), one bit whether
+ * the length has its long form, and 15 bits of the number among the wanted tags, from 1; 0 is not wanted. */
+
+#define KEY_BITS 48
+#define KEY (((uint64_t)1 << KEY_BITS) - 1)
+
+static inline uint64_t key_of(const uint8_t *p, int explicit)
+{
+    return (uint64_t)u32(p) | (explicit ? (uint64_t)u16(p + 4) << 32 : 0);
+}
+
+/* Two places for each hash: the newer one comes first. */
+static inline uint64_t *known_places(const Walk *walk, uint64_t key)
+{
+    return &walk->known[(key * 0x9E3779B97F4A7C15u) >> (64 - KNOWN_BITS) & ~(uint64_t)1];
+}
+
+static void note_known(Walk *walk, uint64_t key, const Head *head, int is_long)
+{
+    int number = find_tag(walk->wanted, walk->wanted_count, &walk->wanted_at, head->tag);
+    if (number >= 0x7FFF || head->tag >> 16 == 0xFFFE || head->tag == OFFSET_TABLE) return;
+    if (number < 0 && is_identity(head->tag)) return;
+    if (number >= 0 && VR(head->vr[0], head->vr[1]) == VR('S', 'Q')) return;
+    uint64_t *places = known_places(walk, key);
+    places[1] = places[0];
+    places[0] = ((uint64_t)(number + 1) << 1 | (uint64_t)is_long) << KEY_BITS | key;
+}
+
+/* Go over the elements, in order, whose tags are known; return where the first other one is. */
+static int64_t skip_known(Walk *walk, int64_t position, int explicit, uint32_t *last)
+{
+    static const uint8_t no_vr[2];
+    while (position >= walk->start && position + 12 <= walk->start + walk->held) {
+        const uint8_t *p = walk->data + (position - walk->start);
+        uint32_t tag = u16(p) << 16 | u16(p + 2), length;
+        uint64_t key = key_of(p, explicit), *places = known_places(walk, key);
+        uint64_t known = (places[0] & KEY) == key ? places[0] : places[1];
+        if ((known & KEY) != key || tag <= *last || walk->elements >= MAX_ELEMENTS) break;
+        int64_t value = position + 8;
+        if (known >> KEY_BITS & 1) {
+            length = u32(p + 8);
+            value = position + 12;
+        } else {
+            length = explicit ? u16(p + 6) : u32(p + 4);
+        }
+        if (length == UNDEFINED || length > walk->size - value) break;
+        int number = (int)(known >> (KEY_BITS + 1)) - 1;
+        if (number >= 0) {
+            walk->identified |= is_identity(tag);
+            if (keep_wanted(walk, number, explicit ? p + 4 : no_vr, value, length)) return STOP;
+        }
+        walk->elements++;
+        *last = tag;
+        position = value + length;
+    }
+    return position;
+}
+
+/* ------------------------------------------------------------------ sequences */
 
 static int64_t items(Walk *walk, int64_t position, int explicit, int depth);
 
@@ -385,9 +461,15 @@ static int64_t data_set(Walk *walk, int64_t position, int explicit)
     uint32_t last = 0;
     int descents = 0;
     while (walk->size - position >= 8) {
+        if (walk->known) {
+            position = skip_known(walk, position, explicit, &last);
+            if (position < 0) return STOP;
+            if (walk->size - position < 8) break;
+        }
         const uint8_t *p = at(walk, position, 8);
         if (!p) return STOP;
         if (!u32(p) && !u32(p + 4)) return 0; /* padding up to a block of the medium */
+        uint64_t key = key_of(p, explicit);
         if (element(walk, position, explicit, &head)) return STOP;
         if (head.tag <= last && ++descents > MAX_DESCENTS) return stop(walk, BAD);
         if (head.tag >> 16 == 0xFFFE && (head.tag != SEQUENCE_END || head.length)) return stop(walk, BAD);
@@ -398,8 +480,10 @@ static int64_t data_set(Walk *walk, int64_t position, int explicit)
             walk->facts[PIXEL_LENGTH] = head.length == UNDEFINED ? -1 : (int64_t)head.length;
             return 0;
         }
-        position = top_level(walk, &head, explicit, head.tag > last);
-        if (position < 0) return STOP;
+        int64_t end = top_level(walk, &head, explicit, head.tag > last);
+        if (end < 0) return STOP;
+        if (walk->known && head.length != UNDEFINED && head.tag > last) note_known(walk, key, &head, head.value - position == 12);
+        position = end;
         last = head.tag;
     }
     int64_t left = walk->size - position;
@@ -506,9 +590,9 @@ static void walk_open_file(Walk *walk)
     }
     int preamble = 0;
     if (walk->size >= 132) {
-        const uint8_t *p = at(walk, 128, 4);
+        const uint8_t *p = at(walk, 0, 132); /* from the start: whole pages are copied faster */
         if (!p) return;
-        preamble = !memcmp(p, "DICM", 4);
+        preamble = !memcmp(p + 128, "DICM", 4);
     }
     int plausible = preamble ? 1 : plausible_start(walk);
     if (plausible > 0) parts(walk, preamble ? 132 : 0, preamble);
@@ -538,25 +622,22 @@ static void walk_file(Walk *walk, const char *path)
 
 /* ------------------------------------------------------------------ for Python */
 
-static PyObject *list_values(const Distinct *distinct, const Arena *arena, int count)
+/* Where the distinct values of each wanted element are in the arena: (start, length) pairs of int64. */
+static PyObject *list_places(const Distinct *distinct, int count)
 {
     PyObject *all = PyList_New(count);
     for (int i = 0; all && i < count; i++) {
-        PyObject *values = PyList_New(distinct[i].count);
-        if (!values) {
+        PyObject *places = PyBytes_FromStringAndSize(NULL, distinct[i].count * 2 * (Py_ssize_t)sizeof(int64_t));
+        if (!places) {
             Py_CLEAR(all);
             break;
         }
-        PyList_SetItem(all, i, values);
+        int64_t *place = (int64_t *)(void *)PyBytes_AsString(places);
         for (int32_t n = 0; n < distinct[i].count; n++) {
-            const Value *value = &distinct[i].values[n];
-            PyObject *bytes = PyBytes_FromStringAndSize((const char *)arena->bytes + value->offset, value->length);
-            if (!bytes) {
-                Py_CLEAR(all);
-                return NULL;
-            }
-            PyList_SetItem(values, n, bytes);
+            *place++ = distinct[i].values[n].offset;
+            *place++ = distinct[i].values[n].length;
         }
+        PyList_SetItem(all, i, places);
     }
     return all;
 }
@@ -594,18 +675,19 @@ static PyObject *walk_files(PyObject *module, PyObject *args)
     memset(&walk, 0, sizeof walk);
     Arena arena = {NULL, 0, 0};
     int failed = 1;
-    PyObject *facts = NULL, *codes = NULL, *values = NULL;
+    PyObject *facts = NULL, *codes = NULL, *bytes = NULL, *places = NULL;
     walk.wanted = read_tags(&wanted, &walk.wanted_count);
     walk.stops = read_tags(&stops, &walk.stop_count);
     walk.data = walk.buffer = malloc(NEXT_READ_BYTES);
     walk.distinct = calloc((size_t)walk.wanted_count + 1, sizeof(Distinct));
     walk.arena = &arena;
+    walk.known = calloc(1 << KNOWN_BITS, sizeof(uint64_t));
     walk.file_count = count;
     if (count >= 0 && count <= paths.len) {
         facts = PyBytes_FromStringAndSize(NULL, count * FACTS * (Py_ssize_t)sizeof(int64_t));
         codes = PyBytes_FromStringAndSize(NULL, count * walk.wanted_count * (Py_ssize_t)sizeof(int32_t));
     }
-    if (walk.wanted && walk.stops && walk.buffer && walk.distinct && facts && codes) {
+    if (walk.wanted && walk.stops && walk.buffer && walk.distinct && walk.known && facts && codes) {
         char *fact_bytes = PyBytes_AsString(facts), *code_bytes = PyBytes_AsString(codes);
         memset(fact_bytes, 0, (size_t)PyBytes_Size(facts));
         memset(code_bytes, 0xFF, (size_t)PyBytes_Size(codes));
@@ -613,7 +695,10 @@ static PyObject *walk_files(PyObject *module, PyObject *args)
         Py_BEGIN_ALLOW_THREADS
         failed = walk_batch(&walk, paths.buf, paths.len, (int64_t *)fact_bytes, (int32_t *)code_bytes);
         Py_END_ALLOW_THREADS
-        if (!failed) values = list_values(walk.distinct, &arena, walk.wanted_count);
+        if (!failed) {
+            bytes = PyBytes_FromStringAndSize((const char *)arena.bytes, (Py_ssize_t)arena.length);
+            places = list_places(walk.distinct, walk.wanted_count);
+        }
     }
     if (failed && !PyErr_Occurred()) PyErr_NoMemory();
     for (int i = 0; walk.distinct && i < walk.wanted_count; i++) {
@@ -624,14 +709,16 @@ static PyObject *walk_files(PyObject *module, PyObject *args)
     free((void *)walk.stops);
     free(walk.buffer);
     free(walk.distinct);
+    free(walk.known);
     free(arena.bytes);
     PyBuffer_Release(&paths);
     PyBuffer_Release(&wanted);
     PyBuffer_Release(&stops);
-    PyObject *result = values ? PyTuple_Pack(3, facts, codes, values) : NULL;
+    PyObject *result = bytes && places ? PyTuple_Pack(4, facts, codes, bytes, places) : NULL;
     Py_XDECREF(facts);
     Py_XDECREF(codes);
-    Py_XDECREF(values);
+    Py_XDECREF(bytes);
+    Py_XDECREF(places);
     return result;
 }
 
@@ -753,14 +840,40 @@ static int plain_time(const char *value, Py_ssize_t length, Py_ssize_t count, do
 
 typedef int (*Parser)(const char *, Py_ssize_t, Py_ssize_t, double *);
 
+/* Distinct values as walk_files gives them: all bytes, and where each value is. */
+typedef struct {
+    Py_buffer bytes, places;
+    Py_ssize_t count;
+} Values;
+
+static void release_values(Values *values)
+{
+    PyBuffer_Release(&values->bytes);
+    PyBuffer_Release(&values->places);
+}
+
+/* The n-th value and its length; NULL where it is not inside the bytes. */
+static const char *value_at(const Values *values, Py_ssize_t n, Py_ssize_t *length)
+{
+    int64_t place[2];
+    memcpy(place, (const char *)values->places.buf + n * (Py_ssize_t)sizeof place, sizeof place);
+    if (place[0] < 0 || place[1] < 0 || place[0] > values->bytes.len || place[1] > values->bytes.len - place[0]) {
+        PyErr_SetString(PyExc_ValueError, "a value is not inside the bytes");
+        return NULL;
+    }
+    *length = (Py_ssize_t)place[1];
+    return (const char *)values->bytes.buf + place[0];
+}
+
 static PyObject *parse_all(PyObject *args, Parser parse)
 {
-    PyObject *values;
+    Values values;
     Py_ssize_t components;
-    if (!PyArg_ParseTuple(args, "On", &values, &components)) return NULL;
-    Py_ssize_t count = PyList_Size(values);
-    if (count < 0 || components < 1 || components > 64) {
-        if (!PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "1 to 64 components");
+    if (!PyArg_ParseTuple(args, "y*y*n", &values.bytes, &values.places, &components)) return NULL;
+    Py_ssize_t count = values.places.len / (2 * (Py_ssize_t)sizeof(int64_t));
+    if (components < 1 || components > 64) {
+        PyErr_SetString(PyExc_ValueError, "1 to 64 components");
+        release_values(&values);
         return NULL;
     }
     PyObject *numbers = PyBytes_FromStringAndSize(NULL, count * components * (Py_ssize_t)sizeof(double));
@@ -768,9 +881,9 @@ static PyObject *parse_all(PyObject *args, Parser parse)
     double *number = numbers ? (double *)(void *)PyBytes_AsString(numbers) : NULL;
     char *flag = plain ? PyBytes_AsString(plain) : NULL;
     for (Py_ssize_t i = 0; number && flag && i < count; i++, number += components) {
-        char *value;
         Py_ssize_t length;
-        if (PyBytes_AsStringAndSize(PyList_GetItem(values, i), &value, &length)) {
+        const char *value = value_at(&values, i, &length);
+        if (!value) {
             Py_CLEAR(numbers);
             break;
         }
@@ -780,6 +893,7 @@ static PyObject *parse_all(PyObject *args, Parser parse)
     PyObject *result = numbers && plain ? PyTuple_Pack(2, numbers, plain) : NULL;
     Py_XDECREF(numbers);
     Py_XDECREF(plain);
+    release_values(&values);
     return result;
 }
 
@@ -795,11 +909,63 @@ static PyObject *parse_times(PyObject *module, PyObject *args)
     return parse_all(args, plain_time);
 }
 
+/* ------------------------------------------------------------------ plain texts */
+
+/* Copy a text without the blanks and NULs around it; its length, 0 where it is empty or has anything but printable
+ * ASCII or a blank beside a backslash. */
+static Py_ssize_t plain_text(const char *value, Py_ssize_t length, char *text)
+{
+    const char *p = value + 2, *end = value + length;
+    if (length < 2) return 0;
+    while (p < end && (*p == ' ' || !*p)) p++;
+    while (end > p && (end[-1] == ' ' || !end[-1])) end--;
+    for (const char *q = p; q < end; q++) {
+        if (*q < 0x20 || *q > 0x7e) return 0;
+        if (*q == '\\' && (q == p || q + 1 == end || q[-1] == ' ' || q[1] == ' ')) return 0;
+    }
+    memcpy(text, p, (size_t)(end - p));
+    return end - p;
+}
+
+static PyObject *plain_texts(PyObject *module, PyObject *args)
+{
+    Values values;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "y*y*", &values.bytes, &values.places)) return NULL;
+    Py_ssize_t count = values.places.len / (2 * (Py_ssize_t)sizeof(int64_t)), total = 0, length = 0, at = 0;
+    int all_plain = 1;
+    for (Py_ssize_t i = 0; i < count && all_plain; i++) {
+        all_plain = value_at(&values, i, &length) != NULL;
+        total += all_plain ? length : 0;
+    }
+    all_plain = all_plain && total <= INT32_MAX;
+    PyObject *offsets = PyBytes_FromStringAndSize(NULL, (count + 1) * (Py_ssize_t)sizeof(int32_t));
+    PyObject *texts = PyBytes_FromStringAndSize(NULL, all_plain ? total : 0);
+    int32_t *offset = offsets ? (int32_t *)(void *)PyBytes_AsString(offsets) : NULL;
+    char *text = texts ? PyBytes_AsString(texts) : NULL;
+    if (offset) offset[0] = 0;
+    for (Py_ssize_t i = 0; offset && text && i < count && all_plain; i++) {
+        const char *value = value_at(&values, i, &length);
+        length = plain_text(value, length, text + at);
+        all_plain = length > 0;
+        at += length;
+        offset[i + 1] = (int32_t)at;
+    }
+    release_values(&values);
+    PyObject *result = NULL;
+    if (offsets && texts && !PyErr_Occurred())
+        result = all_plain ? PyTuple_Pack(2, offsets, texts) : Py_NewRef(Py_None);
+    Py_XDECREF(offsets);
+    Py_XDECREF(texts);
+    return result;
+}
+
 static PyMethodDef METHODS[] = {
-    {"walk_files", walk_files, METH_VARARGS, "(paths, count, wanted, stops) -> (facts, codes, values)"},
+    {"walk_files", walk_files, METH_VARARGS, "(paths, count, wanted, stops) -> (facts, codes, bytes, places)"},
     {"walk_elements", walk_elements, METH_VARARGS, "(header, explicit) -> (status, elements)"},
-    {"parse_decimals", parse_decimals, METH_VARARGS, "(values, count) -> (numbers, plain)"},
-    {"parse_times", parse_times, METH_VARARGS, "(values, count) -> (numbers, plain)"},
+    {"parse_decimals", parse_decimals, METH_VARARGS, "(bytes, places, count) -> (numbers, plain)"},
+    {"parse_times", parse_times, METH_VARARGS, "(bytes, places, count) -> (numbers, plain)"},
+    {"plain_texts", plain_texts, METH_VARARGS, "(bytes, places) -> (offsets, texts), or None"},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,7 +1,7 @@
-"""Raw values of a batch to index columns: every distinct value is converted once, the rows by numpy.
+"""Raw values of a batch to index columns: every distinct value is converted once, the rows of all columns by numpy.
 
-``rules`` says what a value means. Decimal texts and times that are plain (nearly all) are read by a compiled parser
-where there is one: it takes a subset of what the rules take, and gives the same numbers.
+``rules`` says what a value means. Texts, decimal texts and times that are plain (nearly all) are read by a compiled
+parser where there is one: it takes a subset of what the rules take, and gives the same; no value becomes an object.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fastdcm.scan import rules
 from fastdcm.scan.diffusion import BLOCKS, read_diffusion
 from fastdcm.scan.index import index_schema
 from fastdcm.scan.rules import Getter, Raw
-from fastdcm.scan.walk import Walked, parse_decimals, parse_times
+from fastdcm.scan.walk import Values, Walked, parse_decimals, parse_times, plain_texts
 
 Codes = npt.NDArray[np.integer[Any]]
 Bools = npt.NDArray[np.bool_]
@@ -48,20 +48,34 @@ WANTED = tuple(
 )
 """The elements that the walk fetches."""
 
-TYPES: Mapping[str, pa.DataType] = {field.name: field.type for field in index_schema()}
+SCHEMA = index_schema()
+TYPES: Mapping[str, pa.DataType] = {field.name: field.type for field in SCHEMA}
 """Arrow types of the columns, in the order of the index."""
 _TIMES = frozenset({"acquisition_time", "content_time"})
 _PADDINGS = frozenset({"padding", "padding_limit"})
 _MAY_BE_NAN = frozenset({"slope", "intercept"})
+_COMPONENTS = {column.tag: column.part + 1 for column in COLUMNS}  # the last component of a tag comes last
 
 
 class Numbers(NamedTuple):
     """The parsed distinct values of one element."""
 
     values: Floats
-    """(d + 1, components), NaN where unreadable or not there; the last row is for files without the element."""
+    """(d, components), NaN where unreadable or not there."""
     there: Bools
-    """(d + 1, components)."""
+    """(d, components)."""
+
+
+class Table(NamedTuple):
+    """What the d distinct values of an element mean in a column of n rows."""
+
+    codes: Codes
+    """(n,) the value of each row; -1 is none."""
+    values: npt.NDArray[np.int32] | Floats
+    """(d,) numbers, or places in ``dictionary``."""
+    valid: Bools
+    """(d,) False is null."""
+    dictionary: pa.Array | None = None
 
 
 class Fields:
@@ -77,7 +91,7 @@ class Fields:
         codes: npt.NDArray[np.int32] = self._walked.codes[self._number[tag]]
         return codes
 
-    def tagged(self, tag: int) -> list[bytes]:
+    def tagged(self, tag: int) -> Values:
         """Return the distinct values, each behind its two bytes of VR."""
         return self._walked.values[self._number[tag]]
 
@@ -103,10 +117,11 @@ def _untag(tagged: bytes) -> Raw:
 def combinations(columns: Sequence[Codes], count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return the distinct rows of code columns: ((n,) number of each row, the first row of each number)."""
     key = np.zeros(count, np.int64)
-    for codes in columns:
-        low, high = int(codes.min(initial=0)), int(codes.max(initial=0))
-        if low < high:
-            key = _renumber(key * (high + 1 - low) + (codes - low))
+    if columns and count:
+        codes = np.stack(columns)
+        low, high = codes.min(axis=1), codes.max(axis=1)
+        for row in np.flatnonzero(low < high).tolist():  # most columns of a batch hold one value
+            key = _renumber(key * (int(high[row]) + 1 - int(low[row])) + (codes[row] - low[row]))
     first = np.empty(int(key.max(initial=-1)) + 1, np.int64)
     first[key[::-1]] = np.arange(count)[::-1]
     return key, first
@@ -127,10 +142,16 @@ def take_values(values: Sequence[Any], codes: Codes, kind: pa.DataType) -> pa.Ar
     """Return ``values[code]`` for every row as an Arrow array, null for code -1."""
     if not isinstance(kind, pa.DictionaryType):
         return pa.array(values, kind).take(_masked(codes))
+    places, dictionary = _encode(values, kind.value_type)
+    moved = np.append(places, np.int32(-1))[codes]
+    return pa.DictionaryArray.from_arrays(_masked(moved), dictionary, safe=False)
+
+
+def _encode(values: Sequence[Any], kind: pa.DataType) -> tuple[npt.NDArray[np.int32], pa.Array]:
+    """Return ((d,) place of each value in a dictionary, -1 for None; the dictionary)."""
     places: dict[Any, int] = {}  # different bytes may mean the same text
     indices = [-1 if value is None else places.setdefault(value, len(places)) for value in values]
-    moved = np.array([*indices, -1], np.int32)[codes]
-    return pa.DictionaryArray.from_arrays(_masked(moved), pa.array(list(places), kind.value_type), safe=False)
+    return np.array(indices, np.int32), pa.array(list(places), kind)
 
 
 def _masked(codes: Codes) -> pa.Array:
@@ -167,19 +188,22 @@ def media_class(get: Getter) -> str | None:
 def element_columns(fields: Fields) -> dict[str, pa.Array]:
     """Return every column that follows from elements alone, (n,) each; the others are null."""
     columns: dict[str, pa.Array] = {}
+    tables: dict[str, Table] = {}
     numbers: dict[int, Numbers] = {}
-    components = {column.tag: column.part + 1 for column in COLUMNS}  # the last component of a tag comes last
+    nulls = {kind: pa.nulls(fields.count, kind) for kind in set(TYPES.values())}
     for column in COLUMNS:
         if not column.tag or not fields.tagged(column.tag):
-            columns[column.name] = pa.nulls(fields.count, TYPES[column.name])
+            columns[column.name] = nulls[TYPES[column.name]]
         elif column.kind in ("text", "string"):
-            columns[column.name] = _text_column(fields, column)
+            text = _text_column(fields, column)
+            (tables if isinstance(text, Table) else columns)[column.name] = text
         elif column.name in _PADDINGS:
             columns[column.name] = _padding_column(fields, column)
         else:
             if column.tag not in numbers:
-                numbers[column.tag] = _parse_numbers(fields, column, components[column.tag])
-            columns[column.name] = _number_column(fields.codes(column.tag), numbers[column.tag], column)
+                numbers[column.tag] = _parse_numbers(fields, column, _COMPONENTS[column.tag])
+            tables[column.name] = _number_table(fields.codes(column.tag), numbers[column.tag], column)
+    columns |= _fill_rows(tables)
     columns |= _media_columns(fields, columns)
     columns |= per_combination(fields, SPACING_TAGS, ("spacing_y", "spacing_x", "spacing_kind"), _spacing)
     if any(raw.value.strip() == b"MR" for raw in fields.raws(MODALITY)):
@@ -187,11 +211,42 @@ def element_columns(fields: Fields) -> dict[str, pa.Array]:
     return columns
 
 
-def _text_column(fields: Fields, column: Column) -> pa.Array:
+def _fill_rows(tables: Mapping[str, Table]) -> dict[str, pa.Array]:
+    """Return ``values[code]`` of every row for many columns, null for code -1 and where not valid; a type at a time."""
+    columns: dict[str, pa.Array] = {}
+    for kind in (np.int32, np.float64):
+        alike = {name: table for name, table in tables.items() if table.values.dtype == kind}
+        if not alike:
+            continue
+        none = np.zeros(1, kind)  # of every column the first place is that of rows without the element
+        flat = np.concatenate([part for table in alike.values() for part in (none, table.values)])
+        flat_valid = np.concatenate([part for table in alike.values() for part in (none != 0, table.valid)])
+        sizes = np.array([1 + len(table.values) for table in alike.values()])
+        places = np.stack([table.codes for table in alike.values()]) + (np.cumsum(sizes) - sizes + 1)[:, None]
+        values, valid = flat[places], flat_valid[places]
+        bits, whole = np.packbits(valid, axis=1, bitorder="little"), valid.all(axis=1).tolist()
+        for row, (name, table) in enumerate(alike.items()):
+            buffers = [None if whole[row] else pa.py_buffer(bits[row]), pa.py_buffer(values[row])]
+            columns[name] = _from_buffers(TYPES[name], len(table.codes), buffers, table.dictionary)
+    return columns
+
+
+def _from_buffers(kind: pa.DataType, count: int, buffers: list[Any], dictionary: pa.Array | None) -> pa.Array:
+    if dictionary is None:
+        return pa.Array.from_buffers(kind, count, buffers)
+    return pa.DictionaryArray.from_buffers(kind, count, buffers, dictionary)
+
+
+def _text_column(fields: Fields, column: Column) -> Table | pa.Array:
+    codes, values = fields.codes(column.tag), fields.tagged(column.tag)
+    plain = plain_texts(values)
+    if plain:
+        texts = pa.Array.from_buffers(pa.string(), len(values), [None, *map(pa.py_buffer, plain)])
+        return _text_table(codes, texts) if column.kind == "text" else _take_texts(texts, codes)
     raws = fields.raws(column.tag)
     if all(raw.value.isascii() and b"\x1b" not in raw.value for raw in raws):
-        texts = [rules.column_value(column, raw.vr, raw.value) for raw in raws]
-        return take_values(texts, fields.codes(column.tag), TYPES[column.name])
+        meant = [rules.column_value(column, raw.vr, raw.value) for raw in raws]
+        return take_values(meant, codes, TYPES[column.name])
 
     def convert(get: Getter) -> tuple[object]:
         raw, charset = get(column.tag), get(CHARSET)
@@ -199,6 +254,19 @@ def _text_column(fields: Fields, column: Column) -> pa.Array:
         return (rules.column_value(column, raw.vr, raw.value, charsets=charsets) if raw else None,)
 
     return per_combination(fields, (column.tag, CHARSET), (column.name,), convert)[column.name]
+
+
+def _text_table(codes: Codes, texts: pa.Array) -> Table:
+    """Encode texts that may be the same: their bytes differ, perhaps in padding alone."""
+    if len(texts) == 1:
+        return Table(codes, np.zeros(1, np.int32), np.ones(1, np.bool_), texts)
+    encoded = texts.dictionary_encode()
+    return Table(codes, encoded.indices.to_numpy(), np.ones(len(texts), np.bool_), encoded.dictionary)
+
+
+def _take_texts(texts: pa.Array, codes: Codes) -> pa.Array:
+    each_its_own = len(texts) == len(codes) and bool((codes == np.arange(len(codes))).all())
+    return texts if each_its_own else texts.take(_masked(codes))
 
 
 def _padding_column(fields: Fields, column: Column) -> pa.Array:
@@ -237,12 +305,12 @@ def _diffusion(get: Getter) -> Sequence[object]:
 def _parse_numbers(fields: Fields, column: Column, components: int) -> Numbers:
     """Read the distinct values: the plain ones in one go, the rest one by one."""
     tagged = fields.tagged(column.tag)
-    values = np.full((len(tagged) + 1, components), math.nan)
-    there = np.zeros(values.shape, np.bool_)
-    if column.tag not in rules.COLUMN_VR:  # binary: an implicit 12594 would look like the text "21"
-        values[:-1], plain = (parse_times if column.name in _TIMES else parse_decimals)(tagged, components)
-        there[:-1] = plain[:, None]
-    for row in np.flatnonzero(~there[:-1, 0]).tolist():
+    if column.tag in rules.COLUMN_VR:  # binary: an implicit 12594 would look like the text "21"
+        values, there = np.empty((len(tagged), components)), np.zeros((len(tagged), components), np.bool_)
+    else:
+        values, plain = (parse_times if column.name in _TIMES else parse_decimals)(tagged, components)
+        there = np.repeat(plain[:, None], components, axis=1)
+    for row in np.flatnonzero(~there[:, 0]).tolist():
         read = _read_numbers(column, _untag(tagged[row]), components)
         values[row] = [math.nan if value is None else value for value in read]
         there[row] = [value is not None for value in read]
@@ -256,16 +324,13 @@ def _read_numbers(column: Column, raw: Raw, components: int) -> Sequence[float |
     return rules.parse_values(raw.value, vr, True, components)
 
 
-def _number_column(codes: Codes, numbers: Numbers, column: Column) -> pa.Array:
-    """Do for all rows what ``rules.column_value`` does with a parsed number."""
-    values = numbers.values[:, column.part][codes]
-    valid = numbers.there[:, column.part][codes]
+def _number_table(codes: Codes, numbers: Numbers, column: Column) -> Table:
+    """Do for all distinct values what ``rules.column_value`` does with a parsed number."""
+    values, valid = numbers.values[:, column.part], numbers.there[:, column.part]
     if column.name not in _MAY_BE_NAN:
-        valid &= np.isfinite(values)
+        valid = valid & np.isfinite(values)
     if column.kind == "float":
-        return pa.array(values, mask=None if valid.all() else ~valid)
+        return Table(codes, values, valid)
     with np.errstate(invalid="ignore"):
         whole = values.astype(np.int32)
-    valid &= whole == values
-    valid &= whole > -(2**31)
-    return pa.array(whole, mask=None if valid.all() else ~valid)
+    return Table(codes, whole, valid & (whole == values) & (whole > -(2**31)))

@@ -36,9 +36,10 @@ class FoundFile(NamedTuple):
     """Number of the source, from 0."""
     path: str
     """Relative to its source, encoded by ``encode_path``; the base name where the source is a file itself."""
-    size: int
-    """Bytes; 0 where unknown."""
-    mtime_ns: int
+    size: int = -1
+    """Bytes; -1: not asked for, whoever opens the file learns it."""
+    mtime_ns: int = -1
+    """-1 as with ``size``."""
     error: Fault | None = None
     """The final outcome of what must not be opened."""
 
@@ -160,19 +161,26 @@ def _upcoming_folders(pending: list[FoundFile | _Folder], walked: set[tuple[int,
 
 
 def list_folder(number: int, folder: _Folder) -> list[FoundFile | _Folder]:
-    """Return the files and folders of one folder, sorted; one stat an entry."""
+    """Return the files and folders of one folder, sorted; a plain file costs no system call of its own."""
     prefix = f"{folder.relative}/" if folder.relative else ""
-    keyed: list[tuple[str, FoundFile | _Folder]] = []
+    plain: list[str] = []
+    others: dict[str, FoundFile | _Folder] = {}
     try:
         with os.scandir(folder.path) as entries:
             for entry in entries:
-                path = prefix + encode_path(entry.name)
+                name = entry.name
+                path = prefix + encode_path(name)
+                if entry.is_file(follow_symlinks=False) and not name.startswith("._"):
+                    plain.append(path)
+                    continue
                 item = _inspect(number, entry, path)
-                keyed.append((f"{path}/" if isinstance(item, _Folder) else path, item))
+                others[f"{path}/" if isinstance(item, _Folder) else path] = item
     except OSError as error:
-        keyed.append((prefix, FoundFile(number, folder.relative or ".", 0, 0, os_fault(error, "folder"))))
-    keyed.sort(key=lambda pair: pair[0])
-    return [item for _, item in keyed]
+        others[prefix] = FoundFile(number, folder.relative or ".", 0, 0, os_fault(error, "folder"))
+    if not others:
+        plain.sort()
+        return [FoundFile(number, path) for path in plain]
+    return [others.get(key) or FoundFile(number, key) for key in sorted([*plain, *others])]
 
 
 def _inspect(number: int, entry: os.DirEntry[str], path: str) -> FoundFile | _Folder:
@@ -192,6 +200,17 @@ def _fault_of(name: str, mode: int) -> Fault | None:
     if name.startswith("._"):
         return Fault(Outcome.NOT_DICOM, Code.APPLE_DOUBLE, "an AppleDouble file of a Mac, which holds no image")
     return None
+
+
+def with_status(found: FoundFile, path: str | bytes) -> FoundFile:
+    """Return a file with its size and time, asked for where they are not known; 0 where nobody can tell."""
+    if found.size >= 0:
+        return found
+    try:
+        status = os.stat(path)
+    except OSError:
+        return found._replace(size=0, mtime_ns=0)
+    return found._replace(size=status.st_size, mtime_ns=status.st_mtime_ns)
 
 
 def os_fault(error: OSError, what: str = "file") -> Fault:

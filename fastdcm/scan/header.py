@@ -17,6 +17,7 @@ from fastdcm.scan import reference, rules
 from fastdcm.scan.bounded import NO_ELEMENTS
 from fastdcm.scan.columns import (
     MEDIA_CLASS,
+    SCHEMA,
     TYPES,
     WANTED,
     Codes,
@@ -27,8 +28,8 @@ from fastdcm.scan.columns import (
     media_class,
     take_values,
 )
-from fastdcm.scan.find import Fault, FoundFile, os_fault, path_bytes, source_root
-from fastdcm.scan.index import frames_schema, index_schema, join_tables
+from fastdcm.scan.find import Fault, FoundFile, os_fault, path_bytes, source_root, with_status
+from fastdcm.scan.index import frames_schema, join_tables
 from fastdcm.scan.walk import Fact, Status, Syntax, Walked, walk_files
 
 Bools = npt.NDArray[np.bool_]
@@ -118,38 +119,48 @@ def _full_paths(sources: Sequence[str], files: Sequence[FoundFile]) -> list[byte
 def _walk_found(paths: Sequence[bytes], files: Sequence[FoundFile]) -> Walked:
     """Walk the files that may be opened; the others have no facts and no values."""
     openable = np.array([file.error is None for file in files], np.bool_)
-    walked = walk_files([path for path, file in zip(paths, files, strict=True) if file.error is None], WANTED, STOPS)
     if openable.all():
-        return walked
+        return _with_unopened(walk_files(paths, WANTED, STOPS), paths, files)
+    walked = walk_files([path for path, file in zip(paths, files, strict=True) if file.error is None], WANTED, STOPS)
     facts = np.zeros((len(files), len(Fact)), np.int64)
     facts[:, Fact.STATUS] = Status.NOT_DICOM
     codes = np.full((len(WANTED), len(files)), -1, np.int32)
     facts[openable], codes[:, openable] = walked.facts, walked.codes
-    return Walked(facts, codes, walked.values)
+    return _with_unopened(Walked(facts, codes, walked.values), paths, files)
+
+
+def _with_unopened(walked: Walked, paths: Sequence[bytes], files: Sequence[FoundFile]) -> Walked:
+    """Give sizes and times to the files that were not opened, or could not be."""
+    facts = walked.facts
+    unknown = np.flatnonzero((facts[:, Fact.MTIME_NS] == 0) & (facts[:, Fact.SIZE] == 0)).tolist()
+    if unknown:
+        facts = facts.copy()
+        for number in unknown:
+            found = with_status(files[number], paths[number])
+            facts[number, [Fact.SIZE, Fact.MTIME_NS]] = found.size, found.mtime_ns
+    return Walked(facts, walked.codes, walked.values)
 
 
 def _walked_table(walked: Walked, files: Sequence[FoundFile]) -> tuple[pa.Table, Bools]:
     """Return the rows by the walk, and which of them pydicom must read instead."""
     facts, fields = walked.facts, Fields(walked)
-    source, path, size, mtime_ns, errors = zip(*files, strict=True) if files else ((),) * 5
     keywords = np.select([facts[:, Fact.PIXEL_TAG] == tag for tag in rules.PIXEL_KEYWORDS], range(len(_KEYWORDS)), -1)
     codes, kinds = _kinds(fields, facts, keywords)
-    sizes = np.where(facts[:, Fact.SIZE] > 0, facts[:, Fact.SIZE], np.array(size, np.int64))
+    sizes = facts[:, Fact.SIZE]
     slow = np.array([kind.slow for kind in kinds], np.bool_)[codes]
     columns = element_columns(fields) | _fact_columns(facts, keywords)
     columns["transfer_syntax"] = take_values([kind.transfer_syntax for kind in kinds], codes, TYPES["transfer_syntax"])
     columns["n_frames"] = take_values([kind.n_frames for kind in kinds], codes, TYPES["n_frames"])
-    columns |= {
-        name: pa.array(values, TYPES[name])
-        for name, values in (("source", source), ("path", path), ("size", sizes), ("mtime_ns", mtime_ns))
-    }
-    verdicts: dict[int, Verdict] = {number: error for number, error in enumerate(errors) if error}
+    columns["source"] = pa.array([file.source for file in files], TYPES["source"])
+    columns["path"] = pa.array([file.path for file in files], TYPES["path"])
+    columns["size"], columns["mtime_ns"] = pa.array(sizes), pa.array(facts[:, Fact.MTIME_NS])
+    verdicts: dict[int, Verdict] = {number: file.error for number, file in enumerate(files) if file.error}
     for number, kind in _to_decide(facts, sizes, codes, kinds):
         if number not in verdicts:
             verdicts[number] = kind.verdict or _file_verdict(facts[number].tolist(), columns, number)
     for part, name in enumerate(("outcome", "code", "message")):
         columns[name] = _verdict_array(verdicts, part, len(files), TYPES[name])
-    return pa.table([columns[name] for name in TYPES], index_schema()), slow
+    return pa.table([columns[name] for name in TYPES], SCHEMA), slow
 
 
 def _kinds(fields: Fields, facts: Facts, keywords: Codes) -> tuple[Codes, list[_Kind]]:
@@ -288,8 +299,8 @@ def _replace_rows(table: pa.Table, slow: Bools, rows: Sequence[dict[str, object]
     """Put pydicom's rows where they belong."""
     if not rows:
         return table
-    read = pa.Table.from_pylist(list(rows), index_schema())
-    joined = join_tables([table.filter(pa.array(~slow)), read], index_schema()).combine_chunks()
+    read = pa.Table.from_pylist(list(rows), SCHEMA)
+    joined = join_tables([table.filter(pa.array(~slow)), read], SCHEMA).combine_chunks()
     order = np.empty(len(slow), np.int64)
     order[np.concatenate([np.flatnonzero(~slow), np.flatnonzero(slow)])] = np.arange(len(slow))
     return joined.take(pa.array(order))

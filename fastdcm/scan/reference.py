@@ -19,6 +19,7 @@ from fastdcm.model import COLUMN, COLUMNS
 from fastdcm.scan import elements, functional, rules, special
 from fastdcm.scan.bounded import NO_ELEMENTS, VALUE_BYTES_MAX, BoundedFile, inflate
 from fastdcm.scan.diffusion import read_diffusion
+from fastdcm.scan.find import with_status
 from fastdcm.scan.mosaic import read_mosaic
 from fastdcm.scan.pydicom_once import load_pydicom
 
@@ -78,6 +79,7 @@ def read_instance(path: str, found: FoundFile) -> tuple[Row, list[Row]]:
         frames or functional groups (no rows for what has a final outcome). Never raises for what a file holds.
     """
     row: Row = dict.fromkeys(COLUMN)
+    found = with_status(found, path)
     row.update(source=found.source, path=found.path, size=found.size, mtime_ns=found.mtime_ns)
     if found.error is not None:
         return _decided(row, (found.error.outcome, found.error.code, found.error.message)), []
@@ -102,7 +104,8 @@ def _decided(row: Row, verdict: rules.Verdict) -> Row:
 
 def _read(path: str, row: Row) -> tuple[Row, list[Row]]:
     with open_regular(path) as file:
-        row["size"] = size = os.fstat(file.fileno()).st_size
+        status = os.fstat(file.fileno())
+        row["size"], row["mtime_ns"] = size, _ = status.st_size, status.st_mtime_ns
         name = os.path.basename(path)
         verdict = not_dicom(file.read(264), size, name)
         if verdict:

@@ -25,6 +25,7 @@ from fastdcm.scan.walk_python import (
     Fact,
     Status,
     Syntax,
+    Values,
     Walked,
     walk_elements_python,
     walk_files_python,
@@ -36,9 +37,11 @@ __all__ = [
     "Fact",
     "Status",
     "Syntax",
+    "Values",
     "Walked",
     "parse_decimals",
     "parse_times",
+    "plain_texts",
     "walk_elements",
     "walk_elements_python",
     "walk_files",
@@ -74,12 +77,13 @@ def walk_files(paths: Sequence[bytes], wanted: Sequence[int], stops: Sequence[in
     if _compiled is None:
         return walk_files_python(paths, wanted, stops)
     tags = (np.asarray(wanted, "<u4").tobytes(), np.asarray(stops, "<u4").tobytes())
-    facts, codes, values = _compiled.walk_files(b"".join(path + b"\0" for path in paths), len(paths), *tags)
+    joined = b"\0".join([*paths, b""])
+    facts, codes, data, places = _compiled.walk_files(joined, len(paths), *tags)
     count = len(paths)
     return Walked(
         np.frombuffer(facts, np.int64).reshape(count, len(Fact)),
         np.frombuffer(codes, np.int32).reshape(len(wanted), count),
-        values,
+        [Values(data, place) for place in places],
     )
 
 
@@ -108,13 +112,13 @@ def walk_elements(header: bytes, explicit: bool) -> list[Element]:
     return found
 
 
-def parse_decimals(values: Sequence[bytes], count: int) -> tuple[Floats, npt.NDArray[np.bool_]]:
+def parse_decimals(values: Values, count: int) -> tuple[Floats, npt.NDArray[np.bool_]]:
     r"""Read the plainest decimal texts: ``count`` or more numbers like ``-12.5e3`` between backslashes.
 
     Parameters
     ----------
-    values : sequence of bytes
-        Two bytes of VR, then the value, as in ``Walked.values``.
+    values : Values
+        Of one element.
     count : int
         How many numbers of each.
 
@@ -125,13 +129,31 @@ def parse_decimals(values: Sequence[bytes], count: int) -> tuple[Floats, npt.NDA
     """
     if _compiled is None:
         return np.full((len(values), count), np.nan), np.zeros(len(values), np.bool_)
-    numbers, plain = _compiled.parse_decimals(values, count)
+    numbers, plain = _compiled.parse_decimals(values.data, values.places, count)
     return np.frombuffer(numbers, np.float64).reshape(-1, count).copy(), np.frombuffer(plain, np.bool_)
 
 
-def parse_times(values: Sequence[bytes], count: int = 1) -> tuple[Floats, npt.NDArray[np.bool_]]:
+def parse_times(values: Values, count: int = 1) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """Read the plainest TM values, ``HHMMSS`` and a fraction, as seconds since midnight; shapes (n, 1) and (n,)."""
     if _compiled is None:
         return np.full((len(values), count), np.nan), np.zeros(len(values), np.bool_)
-    numbers, plain = _compiled.parse_times(values, count)
+    numbers, plain = _compiled.parse_times(values.data, values.places, count)
     return np.frombuffer(numbers, np.float64).reshape(-1, count).copy(), np.frombuffer(plain, np.bool_)
+
+
+def plain_texts(values: Values) -> tuple[bytes, bytes] | None:
+    """Read texts without the blanks and NULs around them, if all of them are the plainest: printable ASCII.
+
+    A text that is empty, or has a blank beside a backslash, is not plain.
+
+    Parameters
+    ----------
+    values : Values
+        Of one element.
+
+    Returns
+    -------
+    (offsets, texts) or None
+        As Arrow keeps strings: (n + 1) int32, and all texts one after the other; None where a value is not plain.
+    """
+    return None if _compiled is None else _compiled.plain_texts(values.data, values.places)

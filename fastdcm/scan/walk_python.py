@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,7 @@ _DEFLATED_UIDS = (b"1.2.840.10008.1.2.4.95", b"1.2.840.10008.1.2.4.205")
 _EXPLICIT_HEAD = struct.Struct("<HH2sH")
 _IMPLICIT_HEAD = struct.Struct("<HHI")
 _LONG = struct.Struct("<I")
+_PLACE = struct.Struct("=qq")
 
 
 class Status(IntEnum):
@@ -95,6 +96,39 @@ class Fact(IntEnum):
     """That element; the item tag where it is an item of a sequence; 0 where the file ends inside an element's head."""
 
 
+class Values(Sequence[bytes]):
+    """The distinct values of one element: two bytes of VR (NULs where implicit), then the raw value."""
+
+    __slots__ = ("data", "places")
+
+    def __init__(self, data: bytes, places: bytes) -> None:
+        self.data = data
+        """All bytes, perhaps of other elements too."""
+        self.places = places
+        """(d, 2) int64: first byte and length of each value in ``data``."""
+
+    @classmethod
+    def of(cls, values: Iterable[bytes]) -> Values:
+        """Return values that are there one by one."""
+        values = list(values)
+        lengths = np.array([len(value) for value in values], np.int64)
+        return cls(b"".join(values), np.stack([np.cumsum(lengths) - lengths, lengths], axis=1).tobytes())
+
+    def __len__(self) -> int:
+        """Return how many values there are."""
+        return len(self.places) // _PLACE.size
+
+    def __getitem__(self, number: Any) -> Any:
+        """Return one value."""
+        start, length = _PLACE.unpack_from(self.places, range(len(self))[number] * _PLACE.size)
+        return self.data[start : start + length]
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Iterate over the values."""
+        data = self.data
+        return (data[start : start + length] for start, length in _PLACE.iter_unpack(self.places))
+
+
 class Walked(NamedTuple):
     """What a batch of n files holds of w wanted elements."""
 
@@ -102,9 +136,8 @@ class Walked(NamedTuple):
     """(n, len(Fact))."""
     codes: npt.NDArray[np.int32]
     """(w, n): number of the file's value in ``values[w]``; -1 where the element is absent."""
-    values: list[list[bytes]]
-    """Distinct values of each wanted element: two bytes of VR (NULs where implicit), then the raw value.
-    Empty elements and sequences count as absent."""
+    values: list[Values]
+    """Distinct values of each wanted element; empty elements and sequences count as absent."""
 
 
 class Element(NamedTuple):
@@ -132,7 +165,7 @@ def walk_files_python(paths: Sequence[bytes], wanted: Sequence[int], stops: Sequ
         for tag, value in walk.found.items():
             seen = numbers[row[tag]]
             codes[row[tag], file] = seen.setdefault(value, len(seen))
-    return Walked(facts, codes, [list(seen) for seen in numbers])
+    return Walked(facts, codes, [Values.of(seen) for seen in numbers])
 
 
 def walk_elements_python(header: bytes, explicit: bool) -> tuple[int, list[Element]]:
@@ -209,7 +242,7 @@ class _FileWalk:
         self.bytes = _Bytes(fd, about.st_size)
         if about.st_size == 0:
             return Status.EMPTY
-        preamble = about.st_size >= 132 and self.bytes.take(128, 4) == b"DICM"
+        preamble = about.st_size >= 132 and self.bytes.take(0, 132)[128:] == b"DICM"
         try:
             if not preamble and not self.plausible_start():
                 return Status.NOT_DICOM

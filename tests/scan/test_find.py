@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastdcm.errors import Code, Outcome
-from fastdcm.scan.find import decode_path, encode_path, find_files, full_path
+from fastdcm.scan.find import decode_path, encode_path, find_files, full_path, with_status
 
 NAME_PARTS = [b"%", b"2", b"5", b"F", b"a", b"\xff", b"\xc3", b"\xa9", b"/", b"."]
 NAME_BYTES = st.lists(st.sampled_from(NAME_PARTS)).map(b"".join)
@@ -59,6 +59,7 @@ def test_links_are_followed_and_loops_cut(tmp_path: Path) -> None:
     found = {item.path: item for item in find_files([str(tmp_path)])}
     assert set(found) == {"again/file", "again/self", "link", "nowhere"}
     assert found["link"].size == 3
+    assert found["again/file"].size == -1
     assert found["link"].error is None
     for broken in ("again/self", "nowhere"):
         fault = found[broken].error
@@ -107,5 +108,5 @@ def test_overlapping_sources_and_single_files(tmp_path: Path) -> None:
     assert [(item.source, item.path) for item in found] == [(0, "sub/f%FF"), (1, "f%FF"), (2, "f%FF"), (3, "absent")]
     for item in found[:3]:
         assert Path(full_path(sources, item.source, item.path)).read_bytes() == b"77"
-        assert item.size == 2
+        assert with_status(item, full_path(sources, item.source, item.path)).size == 2
     assert found[3].error is not None

@@ -21,7 +21,7 @@ from fastdcm.scan import rules, walk
 from fastdcm.scan.columns import WANTED
 from fastdcm.scan.find import find_files, full_path
 from fastdcm.scan.header import STOPS
-from fastdcm.scan.walk import Fact, Status, Syntax, Walked
+from fastdcm.scan.walk import Fact, Status, Syntax, Values, Walked
 from tests.scan import rawdicom as raw
 from tests.scan.localfiles import local_folders
 from tests.scan.rawdicom import explicit, implicit, item
@@ -313,7 +313,7 @@ NUMBER_TEXT = st.one_of(
 @given(st.lists(NUMBER_TEXT, max_size=3).map("\\".join), st.sampled_from(["DS", "IS", "\0\0", "UN"]))
 def test_plain_decimals_are_the_rules_numbers(text: str, vr: str) -> None:
     value = text.encode()
-    numbers, plain = walk.parse_decimals([vr.encode() + value], 3)
+    numbers, plain = walk.parse_decimals(Values.of([vr.encode() + value]), 3)
     if plain[0]:
         assert numbers[0].tolist() == rules.parse_numbers(value, 3)
     else:
@@ -322,19 +322,19 @@ def test_plain_decimals_are_the_rules_numbers(text: str, vr: str) -> None:
 
 @given(st.from_regex(r"[ \0]?\d{4,7}(\.\d{0,8})?[ \0]?", fullmatch=True))
 def test_plain_times_are_the_rules_times(text: str) -> None:
-    numbers, plain = walk.parse_times([b"TM" + text.encode()])
+    numbers, plain = walk.parse_times(Values.of([b"TM" + text.encode()]))
     if plain[0]:
         assert numbers[0, 0] == rules.parse_time(text)
 
 
 def test_most_numbers_are_plain() -> None:
     texts = [b"DS-125.5\\-0.48828125\\1e2", b"DS 1 \\2\0\\+3.0"]
-    numbers, plain = walk.parse_decimals(texts, 3)
+    numbers, plain = walk.parse_decimals(Values.of(texts), 3)
     assert plain.all()
     assert numbers.tolist() == [[-125.5, -0.48828125, 100.0], [1.0, 2.0, 3.0]]
-    times, plain_times = walk.parse_times([b"TM101112.125 ", b"TM235960"])
+    times, plain_times = walk.parse_times(Values.of([b"TM101112.125 ", b"TM235960"]))
     assert plain_times.all()
     assert times[:, 0].tolist() == [36672.125, 86400.0]
     for binary in (b"US12", b"FD12345678"):
-        assert not walk.parse_decimals([binary], 1)[1][0]
-    assert math.isnan(walk.parse_decimals([b"DS1,5"], 1)[0][0, 0])
+        assert not walk.parse_decimals(Values.of([binary]), 1)[1][0]
+    assert math.isnan(walk.parse_decimals(Values.of([b"DS1,5"]), 1)[0][0, 0])
