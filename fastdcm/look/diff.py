@@ -125,8 +125,9 @@ def diff(
     Examples
     --------
     >>> import fastdcm
-    >>> found = fastdcm.diff("export#240.4", "export#240.5")  # doctest: +SKIP
-    >>> [(row.keyword, row.a, row.b) for row in found.rows if row.keyword == "ConvolutionKernel"]  # doctest: +SKIP
+    >>> thin = "export#spacing_z < 2 and kernel =="
+    >>> found = fastdcm.diff(f"{thin} 'STANDARD'", f"{thin} 'LUNG'")
+    >>> [(row.keyword, row.a, row.b) for row in found.rows if row.keyword == "ConvolutionKernel"]
     [('ConvolutionKernel', 'STANDARD', 'LUNG')]
     """
     from fastdcm.run.execute import start_engine
