@@ -288,7 +288,10 @@ def test_s14_only_the_tags_that_differ(chest: Chest) -> None:
     assert run(["diff", files[0], files[0]]) == 0
 
 
-def test_s15_the_order_of_reconstruction(chest: Chest, capsys: pytest.CaptureFixture[str]) -> None:
+def test_s15_the_order_of_reconstruction(
+    chest: Chest, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
     theirs = {}
     for name in SERIES:
         reader = chest.read(name)
