@@ -16,6 +16,7 @@ import pytest
 
 import fastdcm
 from fastdcm.cli import run
+from fastdcm.cli.entry import commands
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("docs/from-simpleitk.md", "docs/tutorial.md")
@@ -66,6 +67,22 @@ def test_every_snippet_and_command_of_a_page(
         seen += len(test.examples)
         assert not runner.failures, "".join(said)
     assert seen > 10
+
+
+@pytest.mark.usefixtures("chest_store")
+def test_what_the_command_line_page_shows_is_what_commands_print(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = [text for language, text in blocks("docs/cli.md") if language == "console"]
+    capsys.readouterr()
+    for text in shown:
+        command, expected = text.removeprefix("$ ").split("\n", 1)
+        assert run(shlex.split(command)[1:]) in (0, 1), command
+        printed = capsys.readouterr().out
+        assert doctest.OutputChecker().check_output(expected, printed, doctest.ELLIPSIS), f"{command}\n{printed}"
+    named = {text.split()[2] for text in shown}
+    assert named == set(commands.commands) - {"convert", "ls"}
 
 
 PUBLIC = (

@@ -231,7 +231,8 @@ def _columns_for(sort: str | None, group: str | None) -> dict[str, Column]:
         shown = SHOWN_BY.get(name or "", name)
         if shown in CLOCKS:  # the order of reconstruction: both clocks beside spacing and kernel
             names |= {clock: names[clock]._replace(rank=0) for clock in CLOCKS}
-            names |= {less: names[less]._replace(rank=rank) for less, rank in (("matrix", 8), ("modality", 9))}
+            ranks = {"kind": 2, "matrix": 8, "modality": 9}
+            names |= {less: names[less]._replace(rank=rank) for less, rank in ranks.items()}
         elif shown in names:
             names[shown] = names[shown]._replace(rank=0)
         elif shown is not None and shown not in ("series", "index"):
