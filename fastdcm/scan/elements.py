@@ -100,6 +100,23 @@ def read_items(raw: bytes, implicit: bool, little_endian: bool, most: int | None
     return found
 
 
+PARSED = object()
+"""What an element that pydicom has parsed already has in place of its bytes."""
+
+
+def stored_value(dataset: Dataset, tag: int) -> object:
+    """Return what decides the meaning of an element that is there as its bytes; ``PARSED``, or None where it is not."""
+    load_pydicom()
+    from pydicom.dataelem import RawDataElement
+
+    if tag not in dataset:
+        return None
+    element: Any = dataset.get_item(tag)
+    if isinstance(element, RawDataElement):
+        return element.VR, element.value, element.is_implicit_VR, element.is_little_endian
+    return PARSED
+
+
 def first_item(dataset: Dataset | None, tag: int) -> Dataset | None:
     """Return the first item of a sequence, else None; errors as of ``items``."""
     found = items(dataset, tag, 1)

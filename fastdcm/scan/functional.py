@@ -10,6 +10,7 @@ Every image with more than one frame gets a row a frame, also where all rows are
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastdcm.model import FRAME_COLUMNS, Column
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 Row = dict[str, object]
 Reader = Callable[["Dataset", Sequence[str]], Mapping[str, object]]
+Seen = dict[tuple[int, ...], tuple[object, Row]]
+"""What macros gave in the item before, by their tags: most frames repeat most of them byte by byte."""
 
 _SHARED, _PER_FRAME = 0x52009229, 0x52009230
 _CONVERTED_SHARED, _CONVERTED_PER_FRAME = 0x00209170, 0x00209171
@@ -66,13 +69,14 @@ def _grouped_rows(dataset: Dataset, row: Row, base: Row, n_frames: int) -> list[
     charsets = elements.charsets_of(dataset)
     modality = row["modality"] if isinstance(row["modality"], str) else None
     shared = elements.first_item(dataset, _SHARED)
+    seen: Seen = {}
     base |= _acquisition_time(dataset, base)
-    base |= read_groups(shared, _CONVERTED_SHARED, charsets, modality)
+    base |= read_groups(shared, _CONVERTED_SHARED, charsets, modality, {})
     rows: list[Row] = []
     per_frame = elements.items(dataset, _PER_FRAME, n_frames)
     for frame in range(n_frames):
         item = per_frame[frame] if frame < len(per_frame) else None
-        rows.append({"frame": frame, **base, **read_groups(item, _CONVERTED_PER_FRAME, charsets, modality)})
+        rows.append({"frame": frame, **base, **read_groups(item, _CONVERTED_PER_FRAME, charsets, modality, seen)})
     _fill_window(row, shared, per_frame, charsets)
     return rows
 
@@ -84,23 +88,38 @@ def _acquisition_time(dataset: Dataset, base: Row) -> Row:
     return {"acquisition_time": rules.parse_date_time(elements.text(dataset, 0x0008002A))}
 
 
-def read_groups(item: Dataset | None, converted: int, charsets: Sequence[str], modality: str | None) -> Row:
+def read_groups(item: Dataset | None, converted: int, charsets: Sequence[str], modality: str | None, seen: Seen) -> Row:
     """Return the columns that one item of the shared or per-frame functional groups gives."""
     values: Row = {}
     if item is None:
         return values
-    legacy = elements.first_item(item, converted)
-    if legacy is not None:
-        values |= _there(_converted(legacy, charsets, modality))
+    there = frozenset(map(int, item.keys()))
+    if converted in there:
+        values |= _once(item, (converted,), seen, lambda: _legacy(item, converted, charsets, modality))
     for tag, read in _MACROS:
-        macro = elements.first_item(item, tag)
-        if macro is not None:
-            values |= _there(read(macro, charsets))
-    measures = elements.first_item(item, 0x00289110)
-    properties = elements.first_item(item, 0x00189401)
-    if measures is not None or properties is not None:
-        values |= _spacing(measures, properties, modality)
+        if tag in there:
+            values |= _once(item, (tag,), seen, partial(_macro, item, tag, read, charsets))
+    if not there.isdisjoint(_SPACINGS):
+        values |= _once(item, _SPACINGS, seen, lambda: _spacing(item, modality))
     return values
+
+
+def _once(item: Dataset, tags: tuple[int, ...], seen: Seen, read: Callable[[], Row]) -> Row:
+    """Return what ``read`` makes of elements, or made of the same bytes."""
+    stored = [elements.stored_value(item, tag) for tag in tags]
+    if seen.get(tags, (None,))[0] != stored or elements.PARSED in stored:
+        seen[tags] = stored, read()
+    return seen[tags][1]
+
+
+def _legacy(item: Dataset, converted: int, charsets: Sequence[str], modality: str | None) -> Row:
+    legacy = elements.first_item(item, converted)
+    return {} if legacy is None else _there(_converted(legacy, charsets, modality))
+
+
+def _macro(item: Dataset, tag: int, read: Reader, charsets: Sequence[str]) -> Row:
+    macro = elements.first_item(item, tag)
+    return {} if macro is None else _there(read(macro, charsets))
 
 
 def _there(values: Mapping[str, object]) -> Row:
@@ -214,8 +233,12 @@ def _converted(item: Dataset, charsets: Sequence[str], modality: str | None) -> 
     return values
 
 
-def _spacing(measures: Dataset | None, properties: Dataset | None, modality: str | None) -> Row:
+_SPACINGS = (0x00289110, 0x00189401)
+
+
+def _spacing(item: Dataset, modality: str | None) -> Row:
     """In-plane spacing of Pixel Measures, or of the detector (X-Ray Frame Pixel Data Properties)."""
+    measures, properties = (elements.first_item(item, tag) for tag in _SPACINGS)
     pixel = elements.numbers(measures, 0x00280030, 2) if measures is not None else None
     imager = elements.numbers(properties, 0x00181164, 2) if properties is not None else None
     dy, dx, kind = rules.spacing_of(pixel, imager, None, None, modality)
