@@ -60,14 +60,14 @@ def compare_pixels(engine: Engine, entries: Sequence[SeriesEntry], index: Index)
 
 
 def _pairs(entries: Sequence[SeriesEntry], index: Index) -> Iterator[_Pair]:
-    from fastdcm.series.plan import frame_sources
+    from fastdcm.series.sources import frame_sources, source_facts
 
     for number, entry in enumerate(entries):
         if set(entry.grouping.questions) & {Question(*answer[:2]) for answer in entry.answers}:
             raise RuntimeError("grouping asks again what was answered")
         for question in entry.grouping.questions:
             rows = entry.frames.take(np.array([question.first, question.second]))
-            first, second = frame_sources(rows, _PLAIN, index)
+            first, second = frame_sources(rows, _PLAIN, source_facts(index, np.unique(rows.instance)))
             yield _Pair(number, question, (first, second))
 
 

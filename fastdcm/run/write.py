@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from fastdcm.errors import Code, TargetError
 from fastdcm.model import FrameFault, Index, Options, ShardResult, ShardTask, VolumePlan
@@ -94,25 +96,37 @@ class Writer:
 
     def _cut(self, plans: Iterable[VolumePlan]) -> Iterator[Unit]:
         """Put small volumes together, and take large ones apart."""
-        from fastdcm.series.plan import array_bytes, shard_tasks
+        from fastdcm.series.plan import array_bytes, shard_tasks, task_bytes
 
-        small: list[WholeVolume] = []
+        small: list[VolumePlan] = []
         size = 0
         for plan in plans:
             self._plans[plan.path] = plan
-            partial = str(self._partial(plan.path))
-            tasks = tuple(shard_tasks(plan, self._index, partial))
-            if len(tasks) > 1:
+            own = array_bytes(plan.array)
+            if task_bytes(plan.array) < own:
+                tasks = tuple(shard_tasks(plan, self._index, str(self._partial(plan.path))))
                 self._open[plan.path] = _Open(plan, len(tasks))
                 yield from tasks
                 continue
-            if small and (size + array_bytes(plan.array) > UNIT_BYTES or len(small) == UNIT_VOLUMES):
-                yield tuple(small)
+            if small and (size + own > UNIT_BYTES or len(small) == UNIT_VOLUMES):
+                yield self._together(small)
                 small, size = [], 0
-            small.append(WholeVolume(plan, partial, tasks))
-            size += array_bytes(plan.array)
+            small.append(plan)
+            size += own
         if small:
-            yield tuple(small)
+            yield self._together(small)
+
+    def _together(self, plans: Sequence[VolumePlan]) -> tuple[WholeVolume, ...]:
+        """Make one unit of small volumes; their files are looked up together."""
+        from fastdcm.series.plan import shard_tasks
+        from fastdcm.series.sources import source_facts
+
+        files = source_facts(self._index, np.unique(np.concatenate([plan.frames.instance for plan in plans])))
+        partials = [str(self._partial(plan.path)) for plan in plans]
+        return tuple(
+            WholeVolume(plan, partial, tuple(shard_tasks(plan, self._index, partial, files)))
+            for plan, partial in zip(plans, partials, strict=True)
+        )
 
     def _partial(self, path: str) -> Path:
         if path not in self._places:
@@ -181,8 +195,6 @@ class Writer:
 def unit_bytes(unit: Unit) -> int:
     """Return the uncompressed bytes that a unit writes."""
     from math import prod
-
-    import numpy as np
 
     if isinstance(unit, WrittenVolume):
         return 0

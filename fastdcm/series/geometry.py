@@ -57,11 +57,9 @@ def slice_axes(orientation: Floats, tolerance: float) -> tuple[Floats, npt.NDArr
     good : ndarray
         (n,) False where a vector is absent, zero, or the two are not orthogonal.
     """
-    if not len(orientation) or not (orientation == orientation[0]).all():
+    if len(orientation) != 1 and not (len(orientation) and (orientation == orientation[0]).all()):
         return _axes_of(orientation, tolerance)
-    axes, good = _axes_once(
-        orientation[0].tobytes(), tolerance
-    )  # slices mostly share one orientation, and so do series
+    axes, good = _axes_once(orientation[0].tobytes(), tolerance)  # slices mostly share one, and so do series
     return np.broadcast_to(axes, (len(orientation), 3, 3)), np.broadcast_to(good, (len(orientation),))
 
 

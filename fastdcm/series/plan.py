@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,12 +22,10 @@ from fastdcm.model import (
     ArraySpec,
     Axis,
     Frames,
-    FrameSource,
     Index,
     Ints,
     Json,
     Options,
-    PixelFormat,
     Reason,
     ShardTask,
     ValueRule,
@@ -36,14 +34,8 @@ from fastdcm.model import (
 )
 from fastdcm.series.catalog import burned_in_risk
 from fastdcm.series.layout import Region, choose_chunks, parse_codec, shard_count, task_regions
-from fastdcm.series.values import (
-    channel_count,
-    fill_value_of,
-    is_segmentation,
-    slice_transforms,
-    used_rows,
-    value_rule,
-)
+from fastdcm.series.sources import SourceFacts, frame_sources, source_facts
+from fastdcm.series.values import channel_count, fill_value_of, is_segmentation, used_rows, value_rule
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,15 +45,6 @@ VOLUME_DOCUMENTS = 9
 
 STORE_DOCUMENTS = 5
 """Files at the root of a store: zarr.json, three tables, the report."""
-
-_FORMAT_COLUMNS = (
-    "transfer_syntax", "rows", "columns", "samples", "planar", "photometric", "bits_allocated", "bits_stored",
-    "high_bit", "pixel_representation", "n_frames", "pixel_keyword",
-)  # fmt: skip
-_PLACE_COLUMNS = (
-    "source", "path", "size", "mtime_ns", "pixel_offset", "pixel_length", "table_offset", "table_length",
-    "mosaic_tiles",
-)  # fmt: skip
 
 
 def plan_volume(frames: Frames, volume: Volume, path: str, patient: str, options: Options, index: Index) -> VolumePlan:
@@ -214,16 +197,12 @@ def _whole_numbers(column: pa.ChunkedArray, rows: Ints) -> list[int | None]:
     return taken
 
 
-def _columns(index: Index, names: Sequence[str], rows: Ints) -> dict[str, list[Any]]:
-    """Return instance columns as Python values; whole numbers are exact, which float64 would not be."""
-    table = index.instances.select(names).take(rows)
-    return {name: table.column(name).to_pylist() for name in names}
-
-
 # ---------------------------------------------------------------------------- tasks
 
 
-def shard_tasks(plan: VolumePlan, index: Index, partial: str) -> Iterator[ShardTask]:
+def shard_tasks(
+    plan: VolumePlan, index: Index, partial: str, files: Mapping[int, SourceFacts] | None = None
+) -> Iterator[ShardTask]:
     """Yield the tasks that write the volume's image; no two share a shard, and each decodes its frames once.
 
     Parameters
@@ -234,15 +213,19 @@ def shard_tasks(plan: VolumePlan, index: Index, partial: str) -> Iterator[ShardT
         That the plan was made from.
     partial : str
         Folder in which the volume is built.
+    files : mapping, optional
+        From ``source_facts``, where those of more volumes were looked up together.
 
     Yields
     ------
     ShardTask
         One shard, or all bands of rows of the planes that are too large for one.
     """
-    sources = frame_sources(plan.frames, plan.rule, index)
+    if files is None:
+        files = source_facts(index, np.unique(plan.frames.instance))
+    sources = frame_sources(plan.frames, plan.rule, files)
     for region in task_regions(plan.array):
-        rows = plan.volume.cells[cell_slices(plan, region)].ravel()
+        rows = plan.volume.cells[cell_slices(plan, region)].ravel().tolist()
         yield ShardTask(
             volume=plan.path,
             target=f"{partial}/0/image",
@@ -259,66 +242,6 @@ def cell_slices(plan: VolumePlan, region: Region) -> tuple[slice, slice, slice]:
     place = {axis: slice(*bounds) for axis, bounds in zip(plan.array.axes, region, strict=True)}
     every = slice(None)
     return place.get("t", every), every if plan.rule.channels > 1 else place.get("c", every), place["z"]
-
-
-def frame_sources(frames: Frames, rule: ValueRule, index: Index) -> list[FrameSource]:
-    """Return where each frame's bytes are and how its values are to be read, in the order of the frames."""
-    from fastdcm.scan.find import full_path
-
-    instances, inverse = np.unique(frames.instance, return_inverse=True)
-    columns = _columns(index, _PLACE_COLUMNS + _FORMAT_COLUMNS, instances)
-    formats = _pixel_formats(columns)
-    paths = [full_path(index.sources, *place) for place in zip(columns["source"], columns["path"], strict=True)]
-    transform = slice_transforms(frames, rule.values)
-    return [
-        FrameSource(
-            path=paths[file],
-            size=columns["size"][file],
-            mtime_ns=columns["mtime_ns"][file],
-            pixel_offset=_or(columns["pixel_offset"][file], -1),
-            pixel_length=_or(columns["pixel_length"][file], -1),
-            table_offset=_or(columns["table_offset"][file], -1),
-            table_length=_or(columns["table_length"][file], 0),
-            frame=int(frames.frame[row]),
-            tile=int(frames.tile[row]),
-            tiles=_or(columns["mosaic_tiles"][file], 0),
-            format=formats[file],
-            slope=float(transform.slopes[row]),
-            intercept=float(transform.intercepts[row]),
-            lut=transform.luts[row],
-        )
-        for row, file in enumerate(inverse.tolist())
-    ]
-
-
-def _pixel_formats(columns: dict[str, list[Any]]) -> list[PixelFormat]:
-    """Return one format an instance; equal ones are the same object, so that they are pickled once."""
-    shared: dict[PixelFormat, PixelFormat] = {}
-    formats = []
-    for values in zip(*(columns[name] for name in _FORMAT_COLUMNS), strict=True):
-        have = dict(zip(_FORMAT_COLUMNS, values, strict=True))
-        allocated = _or(have["bits_allocated"], 16)
-        stored = _or(have["bits_stored"], allocated)
-        made = PixelFormat(
-            transfer_syntax=_or(have["transfer_syntax"], ""),
-            rows=_or(have["rows"], 0),
-            columns=_or(have["columns"], 0),
-            samples=_or(have["samples"], 1),
-            planar=_or(have["planar"], 0),
-            photometric=_or(have["photometric"], ""),
-            bits_allocated=allocated,
-            bits_stored=stored,
-            high_bit=_or(have["high_bit"], stored - 1),
-            signed=have["pixel_representation"] == 1,
-            n_frames=_or(have["n_frames"], 1),
-            keyword=_or(have["pixel_keyword"], "PixelData"),
-        )
-        formats.append(shared.setdefault(made, made))
-    return formats
-
-
-def _or(value: Any, default: Any) -> Any:
-    return default if value is None else value
 
 
 # ---------------------------------------------------------------------------- the document
