@@ -191,6 +191,8 @@ def _what_it_is(name: str, error: SourceError) -> str:
     """Say what a file is that is not DICOM."""
     if os.path.isdir(name):
         return "is a folder; header reads one file"
+    if not os.path.isfile(name):  # a pipe would be waited for
+        return f"cannot be read: {error.message}"
     try:
         with open(name, "rb") as file:
             head = file.read(512)

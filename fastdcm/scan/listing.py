@@ -23,6 +23,8 @@ VALUE_BYTES_MAX = 2**18
 """A longer value is not read, only measured."""
 ALL_BYTES_MAX = 2**26
 """So much of all values together is read; what comes then is only measured."""
+ELEMENTS_MAX = 2**18
+"""Elements and items that are listed: those of 5 000 frames with 50 each; a hostile file of 16 MB has 2 million."""
 DEPTH_MAX = 32
 """Deeper items are walked over, not listed."""
 INFLATED_BYTES_MAX = 2**26
@@ -268,7 +270,9 @@ class _Walk:
         raise _Ended(position, "the encapsulated pixels have no end")
 
     def add(self, element: Listed) -> None:
-        """List an element unless it is too deep."""
+        """List an element unless it is too deep, or one too many."""
+        if len(self.listing.elements) >= ELEMENTS_MAX:
+            raise _Ended(0, f"only the first {ELEMENTS_MAX} elements are listed")
         if element.depth <= DEPTH_MAX:
             self.listing.elements.append(element)
         else:

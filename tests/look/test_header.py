@@ -526,3 +526,25 @@ def test_the_example_runs() -> None:
     done = doctest.testmod(fastdcm.look.header)
     assert done.attempted >= 4
     assert done.failed == 0
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="cannot be read: not a regular file"):
+        header(tmp_path / "pipe")
+
+
+def test_the_number_of_elements_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of its items costs eight bytes of the file, and a hundred times that in memory."""
+    monkeypatch.setattr(listing, "ELEMENTS_MAX", 1000)
+    good = dicomgen.make_series(tmp_path, n=1).paths[0].read_bytes()
+    items = b"\xfe\xff\0\xe0\0\0\0\0" * 2000
+    path = tmp_path / "items.dcm"
+    pixels = good.rindex(b"\xe0\x7f\x10\0")
+    path.write_bytes(good[:pixels] + b"\0\x52\x30\x92SQ\0\0" + struct.pack("<I", len(items)) + items + good[pixels:])
+    found = header(path)
+    assert len(found.elements) == 1000
+    assert found.problem == "only the first 1000 elements are listed"
+    assert found.image is not None
+    assert found.image.size == (18, 22, 1)

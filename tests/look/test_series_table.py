@@ -57,6 +57,24 @@ def test_every_line_fits_and_is_printable(width: int, how: dict[str, str]) -> No
     assert all(line.isprintable() for line in lines)
 
 
+def test_the_order_of_reconstruction_is_whole_at_80_columns() -> None:
+    """S15: spacing, kernel and both times of each series, side by side, none of them cut."""
+    table = chest()
+    for name, clocks in (
+        ("creation_time", ["162730", "162700.5", "1625"]),
+        ("content_time", ["162731", "162701", None]),
+    ):
+        table = column(table, name, clocks)
+    title, *lines = plain(table, 80, sort="creation_time")
+    lines = [line for line in lines if line.startswith("  …")]
+    assert [word for word in title.split() if word != "mm"][-4:] == ["spacing", "kernel", "created", "content"]
+    assert [line.split()[-3:] for line in lines[1:]] == [
+        ["STANDARD", "16:27:00", "16:27:01"],
+        ["LUNG", "16:27:30", "16:27:31"],
+    ]
+    assert all("x0.8x" in line for line in lines)
+
+
 def test_the_tree_at_80_columns() -> None:
     """S1: patient, study, series, volume, each with what it holds; S11: the localizer is called one."""
     table = column(column(chest(), "files", [257, 65, 2]), "frames", [257, 65, 2])
