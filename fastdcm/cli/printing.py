@@ -25,16 +25,19 @@ def print_table(
 
 
 def say(lines: Iterable[Any]) -> None:
-    """Print results line by line: str, or rich texts; plain lines do without rich."""
+    """Print results line by line: str, or rich texts, which have colours on a terminal alone."""
     from fastdcm.look.terminal import console
 
     screen = None
     for line in lines:
         if isinstance(line, str):
             click.echo(line)
-        else:
-            screen = screen or console()
+            continue
+        screen = screen or console()
+        if screen.is_terminal:
             screen.print(line, soft_wrap=True)
+        else:
+            click.echo(line.plain)
 
 
 def say_lines(result: Any, lines_of: Callable[[Any, int], Iterable[Any]]) -> None:
