@@ -60,12 +60,17 @@ def slice_axes(orientation: Floats, tolerance: float) -> tuple[Floats, npt.NDArr
     if len(orientation) != 1 and not (len(orientation) and (orientation == orientation[0]).all()):
         return _axes_of(orientation, tolerance)
     axes, good = _axes_once(orientation[0].tobytes(), tolerance)  # slices mostly share one, and so do series
+    if len(orientation) == 1:
+        return axes, good
     return np.broadcast_to(axes, (len(orientation), 3, 3)), np.broadcast_to(good, (len(orientation),))
 
 
 @lru_cache(maxsize=1024)
 def _axes_once(orientation: bytes, tolerance: float) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    return _axes_of(np.frombuffer(orientation).reshape(1, 6), tolerance)
+    """Return the axes of one orientation; they are shared, and cannot be changed."""
+    axes, good = _axes_of(np.frombuffer(orientation).reshape(1, 6), tolerance)
+    axes.flags.writeable = good.flags.writeable = False
+    return axes, good
 
 
 def _axes_of(orientation: Floats, tolerance: float) -> tuple[Floats, npt.NDArray[np.bool_]]:

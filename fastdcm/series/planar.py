@@ -27,10 +27,10 @@ def frame_axes(frames: Frames, rows: Ints) -> tuple[Ints, tuple[Axis, ...]]:
         None for a single frame. Frames without a vector that separates them have the role ``frame``, with times from
         Frame Time (0018,1063) where it is known.
     """
-    offset = np.nan_to_num(frames.numbers["frame_offset_number"][rows])
-    rows = rows[np.lexsort((frames.frame[rows], offset))]
     if len(rows) == 1 and np.isnan(frames.numbers["segment"][rows[0]]):
         return rows[:, None, None], ()
+    offset = np.nan_to_num(frames.numbers["frame_offset_number"][rows])
+    rows = rows[np.lexsort((frames.frame[rows], offset))]
     part = frames.take(rows)
     cell = np.zeros(len(rows), dtype=np.int64)
     axes: list[Axis] = []

@@ -83,18 +83,21 @@ def slice_transforms(frames: Frames, values: str) -> Transform:
     values : {"modality", "stored"}
         What the array is to hold.
     """
-    slopes, intercepts = np.ones(len(frames)), np.zeros(len(frames))
-    luts: Texts = np.full(len(frames), None, dtype=object)
+    count = len(frames)
+    luts: Texts = np.empty(count, dtype=object)  # None everywhere
     if values == "stored" or channel_count(frames) > 1:
-        return Transform(slopes, intercepts, luts)
-    has_lut = has_modality_lut(frames)
-    applied = has_lut & ~_linearising(frames)
-    luts[applied] = frames.texts["modality_lut"][applied]
-    for target, name in ((slopes, "slope"), (intercepts, "intercept")):
-        column = frames.numbers[name]
-        usable = np.isfinite(column) & frames.rescaled & ~has_lut
-        target[usable] = column[usable]
-    return Transform(slopes, intercepts, luts)
+        return Transform(np.ones(count), np.zeros(count), luts)
+    usable, has_lut = frames.rescaled, has_modality_lut(frames)
+    if has_lut.any():
+        applied = has_lut & ~_linearising(frames)
+        luts[applied] = frames.texts["modality_lut"][applied]
+        usable = usable & ~has_lut
+    slopes, intercepts = frames.numbers["slope"], frames.numbers["intercept"]
+    return Transform(
+        np.where(np.isfinite(slopes) & usable, slopes, 1.0),
+        np.where(np.isfinite(intercepts) & usable, intercepts, 0.0),
+        luts,
+    )
 
 
 def has_modality_lut(frames: Frames) -> npt.NDArray[np.bool_]:
@@ -123,13 +126,16 @@ def declared_range(frames: Frames, transform: Transform) -> Range | None:
     if _has_palette(frames):
         bits = np.nanmax(np.append(frames.numbers["palette_bits"], 8))
         return Range(0.0, 65535.0 if bits > 8 else 255.0)
-    low, high = _stored_ranges(frames)
-    ends = np.stack([low, high]) * transform.slopes + transform.intercepts
-    for row, lut in enumerate(transform.luts):
+    numbers = frames.numbers
+    columns = (numbers["bits_allocated"], numbers["bits_stored"], numbers["pixel_representation"], *transform)
+    ends: list[float] = []
+    for allocated, stored, sign, slope, intercept, lut in set(zip(*(one.tolist() for one in columns), strict=True)):
         if lut is not None:
             entries = lut_entries(lut)[1]
-            ends[:, row] = entries.min(), entries.max()
-    return Range(float(ends.min()), float(ends.max()))
+            ends += float(entries.min()), float(entries.max())
+        else:
+            ends += (end * slope + intercept for end in _stored_range(allocated, stored, signed=sign == 1))
+    return Range(min(ends), max(ends))
 
 
 def integer_type(limits: Range) -> str:
@@ -271,13 +277,12 @@ def _types(frames: Frames, transform: Transform, limits: Range | None, *, invert
     return dtype, None
 
 
-def _stored_ranges(frames: Frames) -> tuple[Floats, Floats]:
-    """Return (n,) smallest and largest stored value (PS3.3 C.7.6.3.1.3)."""
-    allocated = np.nan_to_num(frames.numbers["bits_allocated"], nan=16.0)
-    stored = frames.numbers["bits_stored"]
-    bits = np.where((stored >= 1) & (stored <= allocated), stored, allocated)
-    signed = frames.numbers["pixel_representation"] == 1
-    return np.where(signed, -(2.0 ** (bits - 1)), 0.0), np.where(signed, 2.0 ** (bits - 1), 2.0**bits) - 1.0
+def _stored_range(allocated: float, stored: float, *, signed: bool) -> tuple[float, float]:
+    """Return smallest and largest stored value (PS3.3 C.7.6.3.1.3); NaN: absent."""
+    allocated = 16.0 if math.isnan(allocated) else allocated
+    bits = stored if 1 <= stored <= allocated else allocated
+    values = math.inf if bits > 1023 else 2.0**bits  # as many as no type holds
+    return (-values / 2, values / 2 - 1.0) if signed else (0.0, values - 1.0)
 
 
 def _padding(frames: Frames, transform: Transform) -> tuple[int | None, float | None]:

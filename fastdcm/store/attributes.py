@@ -99,8 +99,8 @@ def intensity_attributes(plan: VolumePlan, modality: Transform) -> Json:
     frames, rule = plan.frames, plan.rule
     numbers, texts = frames.numbers, frames.texts
     declared = np.isfinite(numbers["slope"]) | np.isfinite(numbers["intercept"])
-    rescaled = bool(np.any(declared & frames.rescaled)) and rule.channels == 1
-    rescaled = rescaled and all(lut is None for lut in modality.luts)
+    rescaled = rule.channels == 1 and bool((declared & frames.rescaled).any())
+    rescaled = rescaled and all(lut is None for lut in modality.luts.tolist())
     has_range = rule.padding_stored is not None and rule.padding_limit_stored is not None
     known = {
         "rescale_slope": _same_number(modality.slopes) if rescaled else None,
@@ -140,10 +140,10 @@ def slices_attributes(plan: VolumePlan, modality: Transform) -> Json:
     """Return the columns by slice: one value where all slices share it, else one a cell, C order of (t, c, z)."""
     frames, cells = plan.frames, plan.volume.cells.ravel()
     numbers = frames.numbers
-    present = cells >= 0
+    places = cells.tolist()
 
     def by_cell(values: Sequence[Any]) -> list[Any]:
-        return [values[row] if row >= 0 else None for row in cells.tolist()]
+        return [values[row] if row >= 0 else None for row in places]
 
     def column(values: Sequence[Any]) -> Any:
         if len(values) == 1:
@@ -151,7 +151,7 @@ def slices_attributes(plan: VolumePlan, modality: Transform) -> Json:
         distinct = {tuple(value) if isinstance(value, list) else value for value in values}
         return values[0] if len(distinct) == 1 else by_cell(values)
 
-    slices: Json = {} if np.all(present) else {"present": present.tolist()}
+    slices: Json = {} if min(places) >= 0 else {"present": [row >= 0 for row in places]}
     thickness = column(_values(numbers["thickness"]))
     slices["thickness_mm"] = thickness
     slices["spacing_between_slices_mm"] = column(_values(numbers["spacing_between"]))
@@ -163,9 +163,10 @@ def slices_attributes(plan: VolumePlan, modality: Transform) -> Json:
     for name in (*SLICE_NUMBERS, *times):
         slices[name] = column(_values(numbers[name], whole=COLUMN[name].kind != "float"))
     slices["b_vector"] = column(_rows(frames.vectors("b_x", "b_y", "b_z")))
-    for name in SLICE_TEXTS:
-        slices[name] = _varying(column(_texts(frames.texts[name])))
-    slices |= _varying_values(plan, modality, column)
+    if len(frames) > 1:  # in one slice nothing varies
+        for name in SLICE_TEXTS:
+            slices[name] = _varying(column(_texts(frames.texts[name])))
+        slices |= _varying_values(plan, modality, column)
     return _present(slices)
 
 
@@ -250,7 +251,8 @@ def _varying(value: Any, *, pairs: bool = False) -> Any:
 
 
 def _same_number(column: Floats) -> float | None:
-    return float(column[0]) if np.all(column == column[0]) else None
+    first = float(column[0])
+    return first if len(column) == 1 or (column == first).all() else None
 
 
 def _same_whole(column: Floats) -> int | None:
@@ -259,8 +261,8 @@ def _same_whole(column: Floats) -> int | None:
 
 
 def _same_text(column: Texts) -> str | None:
-    first = column[0]
-    return str(first) if first and all(text == first for text in column) else None
+    texts = column.tolist()
+    return str(texts[0]) if texts[0] and texts.count(texts[0]) == len(texts) else None
 
 
 def _uid(text: str | None) -> str | None:

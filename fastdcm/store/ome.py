@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from itertools import permutations
 from typing import Any
 
@@ -186,10 +187,19 @@ def _window(plan: VolumePlan, modality: Transform) -> Json | None:
 
 def _within_type(limits: Range | None, dtype: str) -> Range | None:
     """Return the range as far as the array's type goes: int16 may have been planned for more than it holds."""
-    if limits is None or np.dtype(dtype).kind == "f":
+    held = _type_range(dtype)
+    if limits is None or held is None:
         return limits
+    return Range(max(limits.low, held.low), min(limits.high, held.high))
+
+
+@cache
+def _type_range(dtype: str) -> Range | None:
+    """Return the range of an integer type, None of another."""
+    if np.dtype(dtype).kind == "f":
+        return None
     info = np.iinfo(dtype)
-    return Range(max(limits.low, info.min), min(limits.high, info.max))
+    return Range(info.min, info.max)
 
 
 def _first_number(text: str | None) -> float | None:
