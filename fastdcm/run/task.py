@@ -10,6 +10,7 @@ import math
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastdcm.errors import CheckError, Code
-from fastdcm.model import FrameFault, ShardResult, ShardTask, VolumePlan
+from fastdcm.model import ArraySpec, FrameFault, ShardResult, ShardTask, VolumePlan
 from fastdcm.series.layout import Region
 
 
@@ -103,11 +104,10 @@ def write_shard(task: ShardTask) -> ShardResult:
     found = _Found()
     written = write_layers(task.target, task.array, task.region, _read_layers(task, found))
     faults, notes = tuple(found.faults), tuple(found.notes)
-    result = ShardResult(task.volume, task.region, 0, found.bytes_read, (), faults, found.overflow, notes, None)
     if found.faults or found.overflow:
-        return result
-    tags = table_of(found.headers, task.sources, task.metadata)
-    return replace(result, bytes_written=written, hashes=tuple(found.hashes), tags=tags)
+        return ShardResult(task.volume, task.region, 0, found.bytes_read, (), faults, found.overflow, notes, None)
+    tags, hashes = table_of(found.headers, task.sources, task.metadata), tuple(found.hashes)
+    return ShardResult(task.volume, task.region, written, found.bytes_read, hashes, (), False, notes, tags)
 
 
 @dataclass(slots=True)
@@ -125,11 +125,10 @@ class _Found:
 def _read_layers(task: ShardTask, found: _Found) -> Iterator[tuple[Region, npt.NDArray[Any]]]:
     """Yield a region's layers, all in the same memory; after a bad frame only look for the other bad ones."""
     from fastdcm.pixels.read import hash_cell, read_cells
-    from fastdcm.series.layout import layer_regions
 
     cells: npt.NDArray[Any] = np.empty(0)
     block = cells
-    for region in layer_regions(task.array, task.region, task.rule.channels):
+    for region in _layers(task.array, task.region, task.rule.channels):
         shape = tuple(stop - start for start, stop in region)
         if block.shape != shape:
             cells, block = _allocate(task, shape)
@@ -145,6 +144,14 @@ def _read_layers(task: ShardTask, found: _Found) -> Iterator[tuple[Region, npt.N
             continue
         found.hashes += ["" if source is None else hash_cell(cell) for source, cell in zip(sources, cells, strict=True)]
         yield region, block
+
+
+@lru_cache(maxsize=256)
+def _layers(array: ArraySpec, region: Region, channels: int) -> tuple[Region, ...]:
+    """Return ``layer_regions``, once for the many volumes of one shape."""
+    from fastdcm.series.layout import layer_regions
+
+    return tuple(layer_regions(array, region, channels))
 
 
 def _allocate(task: ShardTask, shape: Sequence[int]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

@@ -10,8 +10,9 @@ import errno
 import math
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 
 import numpy as np
 
@@ -48,17 +49,23 @@ def writing(what: str) -> Iterator[None]:
 
 def make_folders(folder: str | os.PathLike[str], array: ArraySpec) -> None:
     """Make all folders of a volume of one shard, parents first: one call each, and nobody has to look for them."""
-    from fastdcm.store.shard import shard_key
-
     root = os.fspath(folder)
-    key = shard_key(array, [0] * len(array.shape)).split("/")[:-1]
-    nested = ["/".join(key[: depth + 1]) for depth in range(len(key))]
     with writing("a volume"):
-        for name in ("", "/0", "/0/image", *(f"/0/image/{part}" for part in nested), "/0/z", "/0/y", "/0/x"):
+        for name in _folders(array):
             try:
                 os.mkdir(root + name)
             except FileExistsError:  # of the same task, which runs again
                 continue
+
+
+@lru_cache(maxsize=256)
+def _folders(array: ArraySpec) -> tuple[str, ...]:
+    """Return the folders of a volume of one shard, parents first."""
+    from fastdcm.store.shard import shard_key
+
+    key = shard_key(array, [0] * len(array.shape)).split("/")[:-1]
+    nested = ["/".join(key[: depth + 1]) for depth in range(len(key))]
+    return ("", "/0", "/0/image", *(f"/0/image/{part}" for part in nested), "/0/z", "/0/y", "/0/x")
 
 
 def write_documents(folder: str | os.PathLike[str], documents: Mapping[str, bytes]) -> int:
@@ -117,20 +124,40 @@ def check_complete(folder: str | os.PathLike[str], array: ArraySpec) -> None:
     CheckError
         A shard is missing, cut short or has a bad index, or a chunk is missing.
     """
+    for key, grid, used in _shards(array):
+        _check_shard(f"{os.fspath(folder)}/{key}", key, grid, used)
+
+
+_Shard = tuple[str, tuple[int, ...], tuple[slice, ...]]
+"""Its key, its grid of chunks, and which of these hold a voxel."""
+
+
+def _shards(array: ArraySpec) -> Iterable[_Shard]:
+    """Return the shards of an array; of small ones they are remembered, as many volumes have one shape."""
+    return _few_shards(array) if math.prod(array.shape) <= math.prod(array.shards) else _all_shards(array)
+
+
+def _all_shards(array: ArraySpec) -> Iterator[_Shard]:
     from fastdcm.series.layout import iter_shards
     from fastdcm.store.shard import shard_key
 
+    grid = tuple(step // chunk for step, chunk in zip(array.shards, array.chunks, strict=True))
     for region in iter_shards(array):
-        key = shard_key(array, [start for start, _ in region])
-        _check_shard(os.path.join(os.fspath(folder), key), key, array, [stop - start for start, stop in region])
+        sizes = zip(region, array.chunks, strict=True)
+        used = tuple(slice(-(-(stop - start) // chunk)) for (start, stop), chunk in sizes)
+        yield shard_key(array, [start for start, _ in region]), grid, used
 
 
-def _check_shard(path: str, key: str, array: ArraySpec, shape: Sequence[int]) -> None:
+@lru_cache(maxsize=256)
+def _few_shards(array: ArraySpec) -> tuple[_Shard, ...]:
+    return tuple(_all_shards(array))
+
+
+def _check_shard(path: str, key: str, grid: tuple[int, ...], used: tuple[slice, ...]) -> None:
     from google_crc32c import value as crc32c
 
     from fastdcm.store.shard import ABSENT
 
-    grid = [step // chunk for step, chunk in zip(array.shards, array.chunks, strict=True)]
     index_size = 16 * math.prod(grid) + 4
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -146,11 +173,15 @@ def _check_shard(path: str, key: str, array: ArraySpec, shape: Sequence[int]) ->
     if crc32c(raw[:-4]).to_bytes(4, "little") != raw[-4:]:
         raise CheckError(f"shard {key} has a bad index: the checksum differs")
     index = np.frombuffer(raw, "<u8", count=index_size // 8).reshape(*grid, 2)
-    used = index[tuple(slice(-(-n // chunk)) for n, chunk in zip(shape, array.chunks, strict=True))].reshape(-1, 2)
-    offsets, lengths = used.T
+    offsets, lengths = index[used].reshape(-1, 2).T
     chunks_bytes = size - index_size
-    if (used == ABSENT).any() or int(lengths.sum()) != chunks_bytes or (offsets + lengths).max() != chunks_bytes:
-        raise CheckError(f"shard {key} does not hold its {len(used)} chunks")
+    if (
+        (offsets == ABSENT).any()
+        or (lengths == ABSENT).any()
+        or int(lengths.sum()) != chunks_bytes
+        or (offsets + lengths).max() != chunks_bytes
+    ):
+        raise CheckError(f"shard {key} does not hold its {len(offsets)} chunks")
 
 
 # ---------------------------------------------------------------------------- publish
