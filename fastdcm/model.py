@@ -143,6 +143,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("b_x", "float", "frame", 0x00189089, 0),
     Column("b_y", "float", "frame", 0x00189089, 1),
     Column("b_z", "float", "frame", 0x00189089, 2),
+    Column("b_frame", "text", "frame"),  # image: the direction is along the image's own axes; null: LPS
     Column("trigger_time", "float", "frame", 0x00181060),  # ms
     Column("cardiac_phase", "float", "frame", 0x00209241),  # percent
     Column("frame_reference_time", "float", "frame", 0x00541300),  # ms

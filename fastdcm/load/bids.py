@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 NESTED = ("52009229", "00540016")
 """Sequences that hold for the whole volume: shared functional groups, the radiopharmaceutical."""
 ENHANCED_MR = ("1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.3", "1.2.840.10008.5.1.4.1.1.4.4")
-GE_AXES = {"COL": ((-1, 0, 0), (0, -1, 0), (0, 0, 1)), "ROW": ((0, 1, 0), (-1, 0, 0), (0, 0, 1))}
-"""GE's private directions are along frequency, phase and slice: each of these in row, column and normal of the image,
-by phase encoding direction, as dcm2niix has them for axial planes and patients head first supine."""
 EVEN_S = 5e-3
 """Slice times that agree to so many seconds from volume to volume are one pattern."""
 
@@ -46,8 +43,7 @@ def sidecar(volume: Volume, grid: Grid, index: Cell) -> dict[str, bytes]:
 
     ``.bval`` and ``.bvec`` are written where every volume has a b-value and one is not 0. Directions are in the axes
     of the file as FSL wants them: x negated where the affine's determinant is positive. ``.bvec`` is left out where a
-    direction is unknown, or its frame is (GE's private elements in other planes than axial, other positions than HFS,
-    or without phase encoding direction; no manufacturer).
+    direction is unknown, or not known in the patient's frame (``b_vector_frame``, ``scan.diffusion``).
 
     Parameters
     ----------
@@ -304,8 +300,7 @@ def directions_for_fsl(vectors: Floats, affine: Floats) -> Floats:
 
 def _vectors(volume: Volume, cells: _Cells, values: Sequence[float]) -> Floats | None:
     """Return (n, 3) directions in the patient's frame, LPS, 0 where the b-value is 0; None where one is unknown."""
-    frame = _vector_frame(volume)
-    if frame is None:
+    if not _knows_frame(volume):
         return None
     found = []
     for value, row in zip(values, cells.column(volume.slices.get("b_vector")), strict=True):
@@ -315,26 +310,20 @@ def _vectors(volume: Volume, cells: _Cells, values: Sequence[float]) -> Floats |
         if not known or any(vector != known[0] for vector in known):
             return None
         found.append(known[0])
-    vectors: Floats = np.array(found, dtype=np.float64) @ frame
+    vectors: Floats = np.array(found, dtype=np.float64)
     return vectors if np.all((np.linalg.norm(vectors, axis=1) > 0) | (np.array(values) == 0)) else None
 
 
-def _vector_frame(volume: Volume) -> Floats | None:
-    """Return the (3, 3) axes, one a row in LPS, that the stored directions refer to; None where they are unknown."""
+def _knows_frame(volume: Volume) -> bool:
+    """Whether the stored directions are in the patient's frame; stores that do not say so held GE's as they came."""
     ours = volume.attributes["fastdcm"]
-    tags, varying, _ = kept_tags(volume)
     if ours["geometry"].get("direction") is None:
-        return None
+        return False
+    said = volume.slices.get("b_vector_frame")
+    if said is not None:
+        return bool(said == "patient")
+    tags, varying, _ = kept_tags(volume)
     if (ours.get("identity") or {}).get("sop_class_uid") in ENHANCED_MR or "00189089" in {**tags, **varying}:
-        return np.eye(3)
+        return True
     maker = "".join(str(value) for value in _constant(tags, "00080070") or ()).upper()
-    if not maker.startswith("GE"):
-        return np.eye(3) if maker else None
-    row, column = volume.direction[:, 0], volume.direction[:, 1]
-    normal = np.cross(row, column)
-    phase = "".join(str(value) for value in _constant(tags, "00181312") or ())
-    axial = int(np.abs(normal).argmax()) == 2
-    if phase not in GE_AXES or not axial or _constant(tags, "00185100") != ["HFS"]:
-        return None
-    frame: Floats = np.array(GE_AXES[phase], dtype=np.float64) @ np.stack([row, column, normal])
-    return frame
+    return bool(maker) and not maker.startswith("GE")

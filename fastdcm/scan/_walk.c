@@ -2,7 +2,7 @@
  * walk_python.py says what is meant; the functions here have its names, and the tests hold both equal.
  *
  * Nothing is allocated from a declared size: values are copied only after their length was compared with
- * MAX_VALUE_BYTES and with the bytes there are.
+ * MAX_VALUE_BYTES (MAX_CSA_BYTES in group 0029, of Siemens' CSA header) and with the bytes there are.
  */
 #define Py_LIMITED_API 0x030b0000
 #define PY_SSIZE_T_CLEAN
@@ -17,7 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { FIRST_READ_BYTES = 8192, NEXT_READ_BYTES = 65536, MAX_VALUE_BYTES = 4096, MOST_UID_BYTES = 64 };
+enum { FIRST_READ_BYTES = 8192, NEXT_READ_BYTES = 65536, MAX_VALUE_BYTES = 4096, MAX_CSA_BYTES = 65536, MOST_UID_BYTES = 64 };
 enum { MAX_DEPTH = 64, MAX_ELEMENTS = 1 << 21, MAX_LISTED = 1 << 16, MAX_DESCENTS = 64, KNOWN_BITS = 11 };
 enum { OK, EMPTY, NOT_DICOM, UNREADABLE, CUT, BAD, REFERENCE, NO_MEMORY };
 enum { SYNTAX_UNKNOWN, IMPLICIT, EXPLICIT, SYNTAX_OTHER };
@@ -151,7 +151,8 @@ typedef struct {
     int status;
     int64_t *facts, elements;
     int identified, declared_length;
-    uint8_t declared[MOST_UID_BYTES], value[MAX_VALUE_BYTES + 2];
+    uint8_t declared[MOST_UID_BYTES];
+    uint8_t *value; /* VR and value of a wanted element: MAX_CSA_BYTES + 2 */
     int32_t *codes; /* of this file: codes[number * file_count] */
     int64_t file_count;
     Distinct *distinct;
@@ -189,7 +190,7 @@ static inline uint32_t u32(const uint8_t *p) { return u16(p) | u16(p + 2) << 16;
 /* Read more of the file; the bytes from a position that is inside it, or NULL (stopped). */
 static const uint8_t *read_at(Walk *walk, int64_t position, int64_t count)
 {
-    int64_t amount = position < FIRST_READ_BYTES / 2 ? FIRST_READ_BYTES : NEXT_READ_BYTES;
+    int64_t amount = position < FIRST_READ_BYTES / 2 && count <= FIRST_READ_BYTES ? FIRST_READ_BYTES : NEXT_READ_BYTES;
     if (amount > walk->size - position) amount = walk->size - position;
     ssize_t got;
     do got = pread(walk->fd, walk->buffer, (size_t)amount, (off_t)position);
@@ -284,9 +285,9 @@ static int is_identity(uint32_t tag) { return tag == 0x00080016 || tag == 0x0008
 
 static int64_t keep_wanted(Walk *walk, int number, const uint8_t *vr, int64_t position, uint32_t length)
 {
-    if (length > MAX_VALUE_BYTES) return stop(walk, REFERENCE);
+    if (length > MAX_VALUE_BYTES && walk->wanted[number] >> 16 != 0x0029) return stop(walk, REFERENCE);
     int32_t code = -1;
-    if (length) {
+    if (length && length <= MAX_CSA_BYTES) {
         const uint8_t *p = at(walk, position, length);
         if (!p) return STOP;
         memcpy(walk->value, vr, 2);
@@ -679,6 +680,7 @@ static PyObject *walk_files(PyObject *module, PyObject *args)
     walk.wanted = read_tags(&wanted, &walk.wanted_count);
     walk.stops = read_tags(&stops, &walk.stop_count);
     walk.data = walk.buffer = malloc(NEXT_READ_BYTES);
+    walk.value = malloc(MAX_CSA_BYTES + 2);
     walk.distinct = calloc((size_t)walk.wanted_count + 1, sizeof(Distinct));
     walk.arena = &arena;
     walk.known = calloc(1 << KNOWN_BITS, sizeof(uint64_t));
@@ -687,7 +689,7 @@ static PyObject *walk_files(PyObject *module, PyObject *args)
         facts = PyBytes_FromStringAndSize(NULL, count * FACTS * (Py_ssize_t)sizeof(int64_t));
         codes = PyBytes_FromStringAndSize(NULL, count * walk.wanted_count * (Py_ssize_t)sizeof(int32_t));
     }
-    if (walk.wanted && walk.stops && walk.buffer && walk.distinct && walk.known && facts && codes) {
+    if (walk.wanted && walk.stops && walk.buffer && walk.value && walk.distinct && walk.known && facts && codes) {
         char *fact_bytes = PyBytes_AsString(facts), *code_bytes = PyBytes_AsString(codes);
         memset(fact_bytes, 0, (size_t)PyBytes_Size(facts));
         memset(code_bytes, 0xFF, (size_t)PyBytes_Size(codes));
@@ -708,6 +710,7 @@ static PyObject *walk_files(PyObject *module, PyObject *args)
     free((void *)walk.wanted);
     free((void *)walk.stops);
     free(walk.buffer);
+    free(walk.value);
     free(walk.distinct);
     free(walk.known);
     free(arena.bytes);

@@ -15,9 +15,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fastdcm.model import COLUMN, COLUMNS, Column, Floats
-from fastdcm.scan import rules
-from fastdcm.scan.diffusion import BLOCKS, read_diffusion
+from fastdcm.scan import diffusion, rules
+from fastdcm.scan.csa import names_b_value
+from fastdcm.scan.diffusion import ELEMENTS, read_diffusion
 from fastdcm.scan.index import index_schema
+from fastdcm.scan.private import BLOCKS
 from fastdcm.scan.rules import Getter, Raw
 from fastdcm.scan.walk import Values, Walked, parse_decimals, parse_times, plain_texts
 
@@ -29,20 +31,14 @@ B_VALUE, B_DIRECTION = 0x00189087, 0x00189089
 MEDIA_CLASS, MEDIA_INSTANCE = 0x00020002, 0x00020003
 SPACING_TAGS = (0x00280030, 0x00181164, 0x00182010, 0x00280A02, MODALITY)
 
-# b-values and directions of Siemens, GE, Philips and UIH (scan/diffusion.py), with the creators of their blocks
-_PRIVATE = {0x0019: (0x0C, 0x0E, 0xBB, 0xBC, 0xBD), 0x0043: (0x39,), 0x2001: (0x03,), 0x0065: (0x09, 0x37)}
-_PRIVATE[0x2005] = (0xB0, 0xB1, 0xB2)
-DIFFUSION_TAGS = (
-    MODALITY,
-    B_VALUE,
-    B_DIRECTION,
-    *(group << 16 | block for group in _PRIVATE for block in BLOCKS),
-    *(group << 16 | block << 8 | n for group, numbers in _PRIVATE.items() for block in BLOCKS for n in numbers),
-)
+DIFFUSION_TAGS = (MODALITY, B_VALUE, B_DIRECTION, *ELEMENTS)
+CSA_TAGS = tuple(0x00290010 | block << 8 for block in BLOCKS)
+_CSA = frozenset(CSA_TAGS)
 
 WANTED = tuple(
     sorted(
-        {CHARSET, MEDIA_CLASS, MEDIA_INSTANCE, *SPACING_TAGS, *DIFFUSION_TAGS}
+        {CHARSET, MEDIA_CLASS, MEDIA_INSTANCE, *SPACING_TAGS, *DIFFUSION_TAGS, *CSA_TAGS}
+        | {0x00290000 | block for block in BLOCKS}
         | {column.tag for column in COLUMNS if column.tag}
     )
 )
@@ -207,7 +203,7 @@ def element_columns(fields: Fields) -> dict[str, pa.Array]:
     columns |= _media_columns(fields, columns)
     columns |= per_combination(fields, SPACING_TAGS, ("spacing_y", "spacing_x", "spacing_kind"), _spacing)
     if any(raw.value.strip() == b"MR" for raw in fields.raws(MODALITY)):
-        columns |= per_combination(fields, DIFFUSION_TAGS, ("b_value", "b_x", "b_y", "b_z"), _diffusion)
+        columns |= per_combination(fields, DIFFUSION_TAGS, diffusion.COLUMNS, _diffusion)
     return columns
 
 
@@ -296,10 +292,22 @@ def _spacing(get: Getter) -> Sequence[object]:
 
 
 def _diffusion(get: Getter) -> Sequence[object]:
-    names = ("b_value", "b_x", "b_y", "b_z")
-    row = {name: element_value(get, COLUMN[name]) for name in ("modality", *names)}
-    row |= read_diffusion(get, row)
-    return [row[name] for name in names]
+    row = {name: element_value(get, COLUMN[name]) for name in ("modality", "b_value", "b_x", "b_y", "b_z")}
+    row |= {"b_frame": None} | dict(read_diffusion(lambda tag: None if tag in _CSA else get(tag), row))
+    return [row[name] for name in diffusion.COLUMNS]
+
+
+def csa_alone(fields: Fields, columns: Mapping[str, pa.Array]) -> Bools:
+    """Return (n,) which MR images have their b-value in Siemens' CSA header alone: pydicom reads them."""
+    found = np.zeros(fields.count, np.bool_)
+    if not any(raw.value.strip() == b"MR" for raw in fields.raws(MODALITY)):
+        return found
+    for tag in CSA_TAGS:
+        named = [names_b_value(value[2:]) for value in fields.tagged(tag)]
+        if any(named):
+            found |= np.array([*named, False])[fields.codes(tag)]
+    alone: Bools = found & np.asarray(columns["b_value"].is_null())
+    return alone
 
 
 def _parse_numbers(fields: Fields, column: Column, components: int) -> Numbers:

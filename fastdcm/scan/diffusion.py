@@ -1,105 +1,161 @@
-"""b-value and gradient direction of an MR image, from the standard or from a vendor's private elements.
+"""b-value and gradient direction of an MR image, from the standard or from a vendor's elements.
 
-A private element counts only where its block is reserved by the vendor's creator (PS3.5 7.8.1).
+Directions are in the patient's frame (LPS, PS3.3 C.8.13.5.9.1). Siemens, Philips and UIH give them so. GE's are along
+frequency, phase and slice of the image; they are turned where dcm2niix shows how: axial planes, head first supine. All
+others, and those of Canon's comments, stay as they are, and ``b_frame`` says ``image``: they tell volumes apart.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from fastdcm.scan import rules
+from fastdcm.scan.csa import csa_numbers, image_header, names_b_value, read_csa
+from fastdcm.scan.private import BLOCKS, private_numbers
 from fastdcm.scan.rules import Getter, Row
 
-Numbers = list[float | None]
+Direction = Sequence[float]
+Found = tuple[float | None, Direction | None, str | None]
+"""b-value (s/mm2), direction, and ``image`` where that is not in the patient's frame."""
 
-BLOCKS = range(0x10, 0x18)
-"""Private blocks that are looked into."""
-
-
-def find_block(get: Getter, group: int, creator: str) -> int | None:
-    """Return the tag of the first element of a creator's private block, None where it reserved none of ``BLOCKS``."""
-    for block in BLOCKS:
-        element = get(group << 16 | block)
-        if element is not None and rules.raw_text(element.value) == creator:
-            return group << 16 | block << 8
-    return None
+COLUMNS = ("b_value", "b_x", "b_y", "b_z", "b_frame")
+ORIENTATION, PATIENT_POSITION, PHASE_ENCODING, COMMENT = 0x00200037, 0x00185100, 0x00181312, 0x00204000
+GE_AXES = {"COL": ((-1, 0, 0), (0, -1, 0), (0, 0, 1)), "ROW": ((0, 1, 0), (-1, 0, 0), (0, 0, 1))}
+"""GE's frequency, phase and slice, each in row, column and normal of the image, by phase encoding direction."""
+_CANON = re.compile(rb"b=(\d+(?:\.\d+)?)(?:\(([-+.\d]+),([-+.\d]+),([-+.\d]+)\))?", re.ASCII)
 
 
-def read_diffusion(get: Getter, row: Row) -> Mapping[str, float | None]:
-    """Return b_value (s/mm2) and b_x, b_y, b_z for the row of an MR image; nothing where there are none.
+def read_diffusion(get: Getter, row: Row) -> Mapping[str, float | str | None]:
+    """Return b_value (s/mm2), b_x, b_y, b_z and b_frame for the row of an MR image; nothing where there are none.
 
-    Directions are as the vendor gives them: Siemens, Philips, UIH and the standard in the patient's frame, GE in the
-    image's (frequency, phase, slice). They tell volumes apart; nothing is computed from them.
+    The standard's own elements win; what they lack is taken from the first vendor that has it. An image at b = 0 has no
+    direction.
     """
-    if row["modality"] != "MR" or row["b_value"] is not None:
+    known = row["b_value"]
+    if row["modality"] != "MR" or (known is not None and (known == 0 or row["b_x"] is not None)):
         return {}
     for vendor in _VENDORS:
-        b_value = _private(get, vendor.group, vendor.creator, vendor.b_value, vendor.b_vr, 1)
-        if b_value is None or b_value[0] is None or not math.isfinite(b_value[0]):
+        if vendor is _siemens_csa and known is not None:
             continue
-        value = vendor.correct(b_value[0])
-        direction = vendor.direction(get) if value > 0 else None
-        x, y, z = direction if direction and all(rules.finite(d) is not None for d in direction) else [None] * 3
-        return {"b_value": value, "b_x": x, "b_y": y, "b_z": z}
+        value, direction, frame = vendor(get)
+        if value is None and known is None:
+            continue
+        value = known if isinstance(known, float) else value
+        if not value or direction is None or not all(math.isfinite(part) for part in direction):
+            direction = None
+        if direction is None and known is not None:
+            continue
+        x, y, z = direction or (None, None, None)
+        return {"b_value": value, "b_x": x, "b_y": y, "b_z": z, "b_frame": frame if direction else None}
     return {}
 
 
-def _private(get: Getter, group: int, creator: str, element: int, vr: str, count: int) -> Numbers | None:
-    block = find_block(get, group, creator)
-    found = get(block | element) if block is not None else None
-    if found is None:
-        return None
-    known = found.vr if found.vr in rules.NUMBER_VRS else vr
-    return rules.parse_values(found.value, known, found.little_endian, count)
+# ---------------------------------------------------------------------------- the vendors
 
 
-def _one(get: Getter, group: int, creator: str, element: int, vr: str) -> Numbers | None:
-    return _private(get, group, creator, element, vr, 3)
+class _Private(NamedTuple):
+    """A private element of numbers."""
 
-
-def _three(get: Getter, group: int, creator: str, tags: tuple[int, int, int], vr: str) -> Numbers | None:
-    parts = [_private(get, group, creator, element, vr, 1) for element in tags]
-    return [part[0] if part else None for part in parts]
-
-
-def _same(value: float) -> float:
-    return value
-
-
-def _ge(value: float) -> float:
-    """GE adds 1e9 to b-values of some protocols."""
-    return value - 1e9 if value >= 1e9 else value
-
-
-class _Vendor(NamedTuple):
     group: int
     creator: str
-    b_value: int
-    b_vr: str
-    direction: Callable[[Getter], Numbers | None]
-    correct: Callable[[float], float] = _same
+    element: int
+    vr: str
+
+    def read(self, get: Getter, count: int) -> list[float] | None:
+        """Return its numbers, None where one is absent or unreadable."""
+        found = private_numbers(get, *self, count) or ()
+        known = [part for part in found if part is not None and math.isfinite(part)]
+        return known if len(known) == count else None
 
 
-_VENDORS = (
-    _Vendor(0x0019, "SIEMENS MR HEADER", 0x0C, "IS", lambda get: _one(get, 0x0019, "SIEMENS MR HEADER", 0x0E, "FD")),
-    _Vendor(
-        0x0043,
-        "GEMS_PARM_01",
-        0x39,
-        "IS",
-        lambda get: _three(get, 0x0019, "GEMS_ACQU_01", (0xBB, 0xBC, 0xBD), "DS"),
-        _ge,
-    ),
-    _Vendor(
-        0x2001,
-        "Philips Imaging DD 001",
-        0x03,
-        "FL",
-        lambda get: _three(get, 0x2005, "Philips MR Imaging DD 001", (0xB0, 0xB1, 0xB2), "FL"),
-    ),
-    _Vendor(
-        0x0065, "Image Private Header", 0x09, "FD", lambda get: _one(get, 0x0065, "Image Private Header", 0x37, "FD")
-    ),
+_SIEMENS = _Private(0x0019, "SIEMENS MR HEADER", 0x0C, "IS"), _Private(0x0019, "SIEMENS MR HEADER", 0x0E, "FD")
+_UIH = _Private(0x0065, "Image Private Header", 0x09, "FD"), _Private(0x0065, "Image Private Header", 0x37, "FD")
+_GE = _Private(0x0043, "GEMS_PARM_01", 0x39, "IS")
+_GE_PARTS = [_Private(0x0019, "GEMS_ACQU_01", element, "DS") for element in (0xBB, 0xBC, 0xBD)]
+_PHILIPS = _Private(0x2001, "Philips Imaging DD 001", 0x03, "FL")
+_PHILIPS_PARTS = [_Private(0x2005, "Philips MR Imaging DD 001", element, "FL") for element in (0xB0, 0xB1, 0xB2)]
+
+
+def _first(numbers: Sequence[float] | None) -> float | None:
+    return numbers[0] if numbers else None
+
+
+def _parts(get: Getter, elements: Sequence[_Private]) -> list[float] | None:
+    parts = [value for element in elements for value in element.read(get, 1) or ()]
+    return parts if len(parts) == len(elements) else None
+
+
+def _siemens(get: Getter) -> Found:
+    value, direction = _SIEMENS
+    return _first(value.read(get, 1)), direction.read(get, 3), None
+
+
+def _siemens_csa(get: Getter) -> Found:
+    header = image_header(get)
+    if not names_b_value(header):
+        return None, None, None
+    csa = read_csa(header)
+    return _first(csa_numbers(csa, "B_value", 1)), csa_numbers(csa, "DiffusionGradientDirection", 3), None
+
+
+def _ge(get: Getter) -> Found:
+    """GE adds 1e9 to b-values of some protocols."""
+    value, parts = _first(_GE.read(get, 1)), _parts(get, _GE_PARTS)
+    if value is not None and value >= 1e9:
+        value -= 1e9
+    turned = _ge_to_patient(get, parts) if parts else None
+    return value, turned or parts, None if turned else "image"
+
+
+def _ge_to_patient(get: Getter, parts: Sequence[float]) -> list[float] | None:
+    """Turn frequency, phase and slice into LPS; None where it is not known how."""
+    orientation, phase, position = get(ORIENTATION), get(PHASE_ENCODING), get(PATIENT_POSITION)
+    if orientation is None or phase is None or position is None:
+        return None
+    axes = GE_AXES.get(rules.raw_text(phase.value) or "")
+    cosines = np.array(rules.parse_numbers(orientation.value, 6), np.float64)  # None becomes NaN
+    row, column = cosines[:3], cosines[3:]
+    normal = np.cross(row, column)
+    axial = bool(np.isfinite(cosines).all()) and int(np.abs(normal).argmax()) == 2
+    if axes is None or not axial or rules.raw_text(position.value) != "HFS":
+        return None
+    turned: list[float] = (
+        np.array(parts) @ np.array(axes, np.float64) @ np.stack([row, column, normal]) + 0.0
+    ).tolist()
+    return turned
+
+
+def _philips(get: Getter) -> Found:
+    return _first(_PHILIPS.read(get, 1)), _parts(get, _PHILIPS_PARTS), None
+
+
+def _uih(get: Getter) -> Found:
+    value, direction = _UIH
+    return _first(value.read(get, 1)), direction.read(get, 3), None
+
+
+def _canon(get: Getter) -> Found:
+    """Canon and Toshiba write ``b=1000(0.445,0.000,0.895)`` as the image comment: only its numbers are read."""
+    comment = get(COMMENT)
+    match = _CANON.fullmatch(comment.value.strip(b" \0")) if comment else None
+    if match is None:
+        return None, None, None
+    numbers = [rules.finite(rules.parse_number(part.decode("ascii"))) for part in match.groups(b"")]
+    direction = [part for part in numbers[1:] if part is not None]
+    return numbers[0], direction if len(direction) == 3 else None, "image"
+
+
+_VENDORS: tuple[Callable[[Getter], Found], ...] = (_siemens, _siemens_csa, _ge, _philips, _uih, _canon)
+
+_ELEMENTS = (*_SIEMENS, *_UIH, _GE, *_GE_PARTS, _PHILIPS, *_PHILIPS_PARTS)
+ELEMENTS = (
+    *(ORIENTATION, PATIENT_POSITION, PHASE_ENCODING, COMMENT),
+    *sorted({element.group << 16 | block for element in _ELEMENTS for block in BLOCKS}),
+    *sorted({element.group << 16 | block << 8 | element.element for element in _ELEMENTS for block in BLOCKS}),
 )
+"""What is read here but for the CSA header and the standard's b-value and direction."""

@@ -23,6 +23,7 @@ from fastdcm.scan.columns import (
     Codes,
     Fields,
     combinations,
+    csa_alone,
     element_columns,
     element_value,
     media_class,
@@ -149,6 +150,7 @@ def _walked_table(walked: Walked, files: Sequence[FoundFile]) -> tuple[pa.Table,
     sizes = facts[:, Fact.SIZE]
     slow = np.array([kind.slow for kind in kinds], np.bool_)[codes]
     columns = element_columns(fields) | _fact_columns(facts, keywords)
+    slow |= csa_alone(fields, columns)
     columns["transfer_syntax"] = take_values([kind.transfer_syntax for kind in kinds], codes, TYPES["transfer_syntax"])
     columns["n_frames"] = take_values([kind.n_frames for kind in kinds], codes, TYPES["n_frames"])
     columns["source"] = pa.array([file.source for file in files], TYPES["source"])

@@ -16,6 +16,8 @@ FIRST_READ_BYTES = 8192
 NEXT_READ_BYTES = 65536
 MAX_VALUE_BYTES = 4096
 """A wanted value longer than this is none that the index expects: the file goes to pydicom."""
+MAX_CSA_BYTES = 65536
+"""A value of group 0029, Siemens' CSA header, may be so long; a longer one counts as absent."""
 MAX_DEPTH = 64
 MAX_ELEMENTS = 2**21
 """Elements and items of one header; pydicom is allowed as many."""
@@ -28,6 +30,7 @@ UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _TRANSFER_SYNTAX, _OFFSET_TABLE = 0x00020010, 0x7FE00001
 _PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+_CSA_GROUP = 0x0029
 _IDENTITY = frozenset({0x00080016, 0x00080018, 0x00080060})
 """Without a preamble a file is DICOM only if it has one of these: SOP Class, SOP Instance, Modality."""
 
@@ -195,7 +198,8 @@ class _Bytes:
     def at(self, position: int, count: int) -> int:
         """Return where in ``data`` the bytes of the file from ``position`` are; they must be inside its size."""
         if position < self.start or position + count > self.start + len(self.data):
-            amount = FIRST_READ_BYTES if position < FIRST_READ_BYTES // 2 else NEXT_READ_BYTES
+            early = position < FIRST_READ_BYTES // 2 and count <= FIRST_READ_BYTES
+            amount = FIRST_READ_BYTES if early else NEXT_READ_BYTES
             self.start, self.data = position, os.pread(self.fd, min(amount, self.size - position), position)
             if len(self.data) < count:
                 raise _Stop(Status.CUT)
@@ -364,9 +368,9 @@ class _FileWalk:
         self.identified |= tag in _IDENTITY
         if tag not in self.wanted:
             return
-        if length > MAX_VALUE_BYTES:
+        if length > MAX_VALUE_BYTES and tag >> 16 != _CSA_GROUP:
             raise _Stop(Status.REFERENCE)
-        if length:
+        if 0 < length <= MAX_CSA_BYTES:
             self.found[tag] = vr + self.bytes.take(value, length)
         else:
             self.found.pop(tag, None)  # of an element that is there twice the last counts, for pydicom too

@@ -162,7 +162,9 @@ def slices_attributes(plan: VolumePlan, modality: Transform) -> Json:
     times = () if plan.metadata == "none" else SLICE_TIMES
     for name in (*SLICE_NUMBERS, *times):
         slices[name] = column(_values(numbers[name], whole=COLUMN[name].kind != "float"))
-    slices["b_vector"] = column(_rows(frames.vectors("b_x", "b_y", "b_z")))
+    slices["b_vector"] = vectors = column(_rows(frames.vectors("b_x", "b_y", "b_z")))
+    if vectors is not None:
+        slices["b_vector_frame"] = "image" if "image" in frames.texts["b_frame"].tolist() else "patient"
     if len(frames) > 1:  # in one slice nothing varies
         for name in SLICE_TEXTS:
             slices[name] = _varying(column(_texts(frames.texts[name])))

@@ -16,9 +16,12 @@ from fastdcm.model import FRAME_COLUMNS
 from fastdcm.scan.find import FoundFile
 from fastdcm.scan.reference import read_instance
 from tests import dicomgen
+from tests.scan.compare import all_files, differences
 
 Row = dict[str, Any]
 ROWS, COLUMNS = 4, 6
+OBLIQUE_AXIAL = (0.96, 0.28, 0.0, -0.2688, 0.9216, 0.28)
+SAGITTAL = dicomgen.SAGITTAL
 
 
 def read(path: Path) -> tuple[Row, list[Row]]:
@@ -487,8 +490,36 @@ def reserved_by_another(dataset: Dataset) -> None:
     dataset.private_block(0x0019, "SOMEBODY ELSE", create=True).add_new(0x0C, "IS", "55")
 
 
+def csa(dataset: Dataset) -> None:
+    """All that is left of Siemens where group 0019 was taken out; as long as those of scanners."""
+    header = dicomgen.csa_header(
+        {"Long": [1.25] * 500, "B_value": [1000], "DiffusionGradientDirection": [0.6, -0.8, 0.0]}
+    )
+    assert 4096 < len(header) < 65536
+    dataset.private_block(0x0029, "SIEMENS CSA HEADER", create=True).add_new(0x10, "OB", header)
+
+
+def canon(dataset: Dataset) -> None:
+    dataset.DiffusionBValue = 1000.0
+    dataset.ImageComments = "b=1000(0.600,-0.800,0.000)"
+
+
+def canon_comment_alone(dataset: Dataset) -> None:
+    dataset.ImageComments = "b=1000(0.600,-0.800,0.000)"
+
+
+def siemens_and_csa(dataset: Dataset) -> None:
+    csa(dataset)
+    siemens(dataset)
+
+
+VENDORS = [
+    siemens, csa, siemens_and_csa, ge, philips, uih, canon, canon_comment_alone, standard, shifted
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("syntax", [uids.ExplicitVRLittleEndian, uids.ImplicitVRLittleEndian])
-@pytest.mark.parametrize("vendor", [siemens, ge, philips, uih, standard, shifted])
+@pytest.mark.parametrize("vendor", VENDORS)
 def test_b_values(tmp_path: Path, vendor: Callable[[Dataset], None], syntax: str) -> None:
     frames = np.zeros((1, ROWS, COLUMNS), np.uint16)
     dataset = dicomgen.new_dataset(
@@ -499,6 +530,65 @@ def test_b_values(tmp_path: Path, vendor: Callable[[Dataset], None], syntax: str
     row, _ = read(dicomgen.save(dataset, tmp_path / "a.dcm"))
     assert row["b_value"] == 1000.0
     assert (row["b_x"], row["b_y"], row["b_z"]) == (pytest.approx(0.6), pytest.approx(-0.8), 0.0)
+    assert row["b_frame"] == ("image" if vendor in (ge, canon, canon_comment_alone) else None)
+    assert differences([str(tmp_path)], all_files([str(tmp_path)])) == []
+
+
+@pytest.mark.parametrize("phase", ["COL", "ROW"])
+@pytest.mark.parametrize(
+    ("orientation", "position"), [(OBLIQUE_AXIAL, "HFS"), (SAGITTAL, "HFS"), (OBLIQUE_AXIAL, "FFS")]
+)
+def test_directions_of_ge(tmp_path: Path, phase: str, orientation: Sequence[float], position: str) -> None:
+    """In axial planes frequency is -row and phase -column (COL), or column and -row (ROW); elsewhere nobody knows."""
+
+    def edit(_: int, dataset: Dataset) -> None:
+        ge(dataset)
+        dataset.InPlanePhaseEncodingDirection, dataset.PatientPosition = phase, position
+
+    dicomgen.make_series(tmp_path, n=1, modality="MR", orientation=orientation, edit=edit)
+    row, _ = read(next(tmp_path.iterdir()))
+    along_row, along_column = np.array(orientation[:3]), np.array(orientation[3:])
+    frequency, phases = (-along_row, -along_column) if phase == "COL" else (along_column, -along_row)
+    known = position == "HFS" and orientation is OBLIQUE_AXIAL
+    expected = 0.6 * frequency - 0.8 * phases if known else np.array([0.6, -0.8, 0.0])
+    np.testing.assert_allclose([row["b_x"], row["b_y"], row["b_z"]], expected, atol=1e-9)
+    assert row["b_frame"] == (None if known else "image")
+    assert differences([str(tmp_path)], all_files([str(tmp_path)])) == []
+
+
+@pytest.mark.parametrize("text", ["b=1000 of Jane Doe", "b=", "b=1000(1,2)", "nothing", "b=1000(a,b,c)"])
+def test_a_comment_of_another_form_is_no_b_value(tmp_path: Path, text: str) -> None:
+    def edit(_: int, dataset: Dataset) -> None:
+        dataset.ImageComments = text
+
+    dicomgen.make_series(tmp_path, n=1, modality="MR", edit=edit)
+    assert read(next(tmp_path.iterdir()))[0]["b_value"] is None
+    assert differences([str(tmp_path)], all_files([str(tmp_path)])) == []
+
+
+def test_csa_headers_of_a_series_are_read_one_by_one(tmp_path: Path) -> None:
+    def edit(k: int, dataset: Dataset) -> None:
+        header = dicomgen.csa_header({"B_value": [[0], [500], []][k], "DiffusionGradientDirection": [0.0, 0.6, 0.8]})
+        dataset.private_block(0x0029, "SIEMENS CSA HEADER", create=True).add_new(0x10, "OB", header)
+
+    made = dicomgen.make_series(tmp_path, n=3, modality="MR", edit=edit)
+    rows = [read(path)[0] for path in made.paths]
+    assert [(row["b_value"], row["b_z"]) for row in rows] == [(0.0, None), (500.0, 0.8), (None, None)]
+    assert differences([str(tmp_path)], all_files([str(tmp_path)])) == []
+
+
+@pytest.mark.parametrize("length", [60_000, 70_000])
+def test_a_csa_header_of_any_length(tmp_path: Path, length: int) -> None:
+    """Beyond 64 KiB it is not read, by neither reader; a file with one is read at full speed."""
+
+    def edit(_: int, dataset: Dataset) -> None:
+        header = dicomgen.csa_header({"B_value": [700], "NumberOfImagesInMosaic": []})
+        header += bytes(length - len(header))
+        dataset.private_block(0x0029, "SIEMENS CSA HEADER", create=True).add_new(0x10, "OB", header)
+
+    dicomgen.make_series(tmp_path, n=1, modality="MR", edit=edit)
+    assert read(next(tmp_path.iterdir()))[0]["b_value"] == (700.0 if length < 65536 else None)
+    assert differences([str(tmp_path)], all_files([str(tmp_path)])) == []
 
 
 def test_another_vendors_element_is_no_b_value(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastdcm.scan.csa import read_csa
 from fastdcm.scan.find import FoundFile
-from fastdcm.scan.mosaic import read_csa
 from fastdcm.scan.reference import read_instance
 from tests import dicomgen
 
