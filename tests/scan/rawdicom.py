@@ -84,6 +84,36 @@ def icon() -> bytes:
     return explicit(0x00880200, "SQ", item(content, undefined=True) + SEQUENCE_END, UNDEFINED)
 
 
+ODD_ENDS = (
+    explicit(0x00311010, "UN", item(implicit(0x7FE00010, "not the image's"), undefined=True) + SEQUENCE_END, UNDEFINED)
+    + explicit(0x00311011, "OB", b"long form")
+    + explicit(0x00541001, "CS", "BQML")
+    + icon()
+)
+"""A private block of undefined length, a wanted value and an icon, as they stand between group 0028 and the pixels."""
+
+
+def straddling(piece: bytes, position: int, before: bytes = b"") -> bytes:
+    """A whole file in which a piece, and then the pixels, start at a position; odd lengths are as they come."""
+    filler = struct.pack("<HH2sHI", 0x0031, 0x1001, b"OB", 0, 0)
+    start = len(part10(image(before + filler, pixels=b""))) - len(explicit(0x7FE00010, "OW", b""))
+    length = position - start
+    filler = struct.pack("<HH2sHI", 0x0031, 0x1001, b"OB", 0, length) + bytes(length)
+    return part10(image(before + filler + piece, pixels=b"real" * 12))
+
+
+def straddling_all() -> list[bytes]:
+    """Files with each byte of ``ODD_ENDS`` and of the pixels' head at the end of the first and of the second read."""
+    places = range(-2, len(ODD_ENDS) + 14)
+    skipped = (
+        explicit(0x00310010, "LO", "A") + explicit(0x00310011, "OB", bytes(8192)) + explicit(0x00310012, "LO", "B")
+    )
+    second = len(part10(image(skipped, pixels=b""))) - len(explicit(0x7FE00010, "OW", b"")) - 10 + 65536
+    return [straddling(ODD_ENDS, 8192 - place) for place in places] + [
+        straddling(ODD_ENDS, second - place, skipped) for place in places
+    ]
+
+
 def nested(depth: int) -> bytes:
     """Sequences of undefined length inside one another."""
     head = explicit(0x00081140, "SQ", b"", UNDEFINED) + struct.pack("<HHI", 0xFFFE, 0xE000, UNDEFINED)

@@ -54,6 +54,11 @@ def test_equal_to_the_reference_on_real_files(compiled: bool, monkeypatch: pytes
     assert differences(sources, files) == []
 
 
+def test_private_blocks_and_icons_across_the_ends_of_reads_are_as_pydicom_reads_them(tmp_path: Path) -> None:
+    rows = read(tmp_path, **{str(number): data for number, data in enumerate(raw.straddling_all()[::2])})
+    assert {(row["units"], row["outcome"], row["pixel_length"]) for row in rows.values()} == {("BQML", None, 48)}
+
+
 def test_most_real_files_need_no_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     slow: list[str] = []
 

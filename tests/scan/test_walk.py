@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import math
 import os
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,10 +15,11 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from fastdcm.errors import SourceError
+from fastdcm.model import COLUMN
 from fastdcm.scan import rules, walk
 from fastdcm.scan.columns import WANTED
 from fastdcm.scan.find import find_files, full_path
@@ -148,6 +151,21 @@ def test_long_headers(tmp_path: Path, length: int) -> None:
     assert facts[Fact.STATUS] == Status.OK
     assert data[facts[Fact.PIXEL_OFFSET] :] == bytes(48)
     assert values[0x00200032].strip() == b"DS-1.5\\2.25\\1e2"
+
+
+def test_no_end_of_a_read_changes_anything(tmp_path: Path) -> None:
+    """Private blocks, values, icons and the pixels' head across the ends of the reads, byte by byte."""
+    files = raw.straddling_all()
+    paths = [tmp_path / str(number) for number in range(len(files))]
+    for path, data in zip(paths, files, strict=True):
+        path.write_bytes(data)
+    walked = walk_both([os.fsencode(path) for path in paths])
+    assert (walked.facts[:, Fact.STATUS] == Status.OK).all()
+    expected = values_of(walked, 0)
+    assert expected[0x00541001] == b"CSBQML"
+    for number, data in enumerate(files):
+        assert walked.facts[number, Fact.PIXEL_OFFSET] == len(data) - 48
+        assert values_of(walked, number) == expected
 
 
 @pytest.mark.parametrize(
@@ -296,6 +314,37 @@ def test_both_walks_are_equal_on_broken_files(
         assert elements_compiled(data[300:], is_explicit) == walk.walk_elements_python(data[300:], is_explicit)
 
 
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(st.integers(0, len(BASES) - 1), EDITS, st.just(1.0) | st.floats(0, 1)), min_size=2, max_size=6)
+)
+def test_what_the_walk_learnt_from_other_files_changes_nothing(
+    tmp_path: Path, made: Sequence[tuple[int, Sequence[tuple[float, bytes]], float]]
+) -> None:
+    paths = []
+    for number, (base, edits, keep) in enumerate(made):
+        paths += [tmp_path / f"{number} whole", tmp_path / f"{number} broken"]
+        paths[-2].write_bytes(BASES[base])
+        paths[-1].write_bytes(mutate(BASES[base], edits, keep))
+    walk_both([os.fsencode(path) for path in paths])
+
+
+def test_lengths_and_sequences_of_known_tags(tmp_path: Path) -> None:
+    """A tag that was plain in one file is none in the next: a sequence, of undefined length, in more than 4 GB."""
+    contents = [
+        raw.image(explicit(0x00541001, "SQ", item(b"")) + explicit(0x00880200, "SQ", item(b""))),
+        raw.image(explicit(0x00541001, "SQ", item(b"")) + raw.icon()),
+        raw.image(explicit(0x00541001, "CS", "BQML") + raw.icon()),
+    ]
+    paths = [tmp_path / str(number) for number in range(3)]
+    for path, content in zip(paths, contents, strict=True):
+        path.write_bytes(raw.part10(content))
+        os.truncate(path, 5 * 2**30)
+    walked = walk_both([os.fsencode(path) for path in paths])
+    assert (walked.facts[:, Fact.PIXEL_LENGTH] == 48).all()
+    assert [values_of(walked, number).get(0x00541001) for number in range(3)] == [None, None, b"CSBQML"]
+
+
 def test_elements_of_garbage() -> None:
     with pytest.raises(SourceError, match="not a list of elements"):
         walk.walk_elements(struct.pack("<HHI", 0xFFFE, 0xE00D, 0) + bytes(100), True)
@@ -338,3 +387,41 @@ def test_most_numbers_are_plain() -> None:
     for binary in (b"US12", b"FD12345678"):
         assert not walk.parse_decimals(Values.of([binary]), 1)[1][0]
     assert math.isnan(walk.parse_decimals(Values.of([b"DS1,5"]), 1)[0][0, 0])
+
+
+PADDED = st.lists(st.sampled_from(["A", "B1", " ", "\\", "~"]), max_size=7).map("".join) | st.text(
+    "A \0\té\x1b", max_size=3
+)
+
+
+@example(["A \\B"], "description")
+@example(["A\\ B"], "description")
+@example(["A\\"], "description")
+@settings(max_examples=300)
+@given(st.lists(PADDED, min_size=1, max_size=2), st.sampled_from(["patient_id", "description"]))
+def test_plain_texts_are_the_rules_texts(texts: list[str], name: str) -> None:
+    raws = [text.encode("latin-1") for text in texts]
+    plain = walk.plain_texts(Values.of([b"LO" + text for text in raws]))
+    meant = [rules.column_value(COLUMN[name], "LO", text) for text in raws]
+    if plain is not None:
+        offsets = np.frombuffer(plain[0], np.int32)
+        assert [plain[1][low:high].decode() for low, high in itertools.pairwise(offsets)] == meant
+    else:
+        odd = re.compile(rb"\\ | \\|^\\|\\$|[^ -~]")
+        assert any(text is None or odd.search(raw.strip(b" \0")) for text, raw in zip(meant, raws, strict=True))
+
+
+def test_values_that_are_not_inside_the_bytes() -> None:
+    for place in ((0, 9), (5, 4), (-1, 2), (0, -1), (2**62, 2**62)):
+        values = Values(b"DS123456", struct.pack("=qq", *place))
+        for parse in (lambda values: walk.parse_decimals(values, 1), walk.parse_times, walk.plain_texts):
+            with pytest.raises(ValueError, match="not inside"):
+                parse(values)
+
+
+def test_values_are_a_sequence() -> None:
+    values = Values.of(b"DS1 UN\0 DS".split())
+    assert (list(values), len(values), values[-1]) == ([b"DS1", b"UN\0", b"DS"], 3, b"DS")
+    with pytest.raises(IndexError):
+        values[3]
+    assert list(Values.of([])) == []
