@@ -149,8 +149,8 @@ def parse_codec(text: str, itemsize: int, chunk_bytes: int) -> list[Json]:
     Parameters
     ----------
     text : str
-        ``none``; ``zstd``, ``lz4``, ``lz4hc``, ``blosclz`` or ``zlib`` (within Blosc, with byte shuffle); ``gzip``; each
-        with a level if wanted, ``zstd:5``.
+        ``none``; ``zstd``, ``lz4``, ``lz4hc``, ``blosclz`` or ``zlib`` (within Blosc, with byte shuffle); ``gzip``;
+        each with a level if wanted, ``zstd:5``.
     itemsize : int
         Bytes of a value.
     chunk_bytes : int
