@@ -386,10 +386,10 @@ def two_at_one_position(folder: Path) -> tuple[Series, Path, Path]:
     return series, duplicate, save(other, folder / "other.dcm")
 
 
-def pet_slopes(folder: Path, *, n: int = 5, series: str = "series") -> Series:
-    """PET whose slope differs from slice to slice: float32."""
+def pet_slopes(folder: Path, *, n: int = 5, slope: float = 0.5, series: str = "series") -> Series:
+    """PET whose slope differs from slice to slice, from ``slope`` upwards: float32."""
     return make_series(
-        folder, n=n, modality="PT", bits_stored=16, slope=[0.5 + 0.25 * k for k in range(n)], intercept=0.0,
+        folder, n=n, modality="PT", bits_stored=16, slope=[slope + 0.25 * k for k in range(n)], intercept=0.0,
         thickness=3.27, step=3.27, Units="BQML", image_type=("ORIGINAL", "PRIMARY"), series=series,
     )  # fmt: skip
 
@@ -583,6 +583,15 @@ def make_enhanced(
         SeriesNumber=2,
         InstanceNumber=1,
         NumberOfFrames=n,
+        DimensionOrganizationSequence=_sequence(DimensionOrganizationUID=uid("dimensions", study, series)),
+        DimensionIndexSequence=[
+            _sequence(
+                DimensionIndexPointer=pointer,
+                FunctionalGroupPointer=0x00209111,  # Frame Content Sequence
+                DimensionOrganizationUID=uid("dimensions", study, series),
+            )[0]
+            for pointer in (0x00209056, 0x00209057)  # Stack ID, In-Stack Position Number
+        ],
         SharedFunctionalGroupsSequence=[shared],
         PerFrameFunctionalGroupsSequence=groups,
         **pixel_module(stored, bits_stored=12),
@@ -635,7 +644,7 @@ def make_palette(folder: Path, *, bits: int = 8, series: str = "palette") -> Ser
     """Write one PALETTE COLOR image with LUT entries of 8 or 16 bits; values are RGB, (3, 1, y, x)."""
     stored = make_pixels(1, 14, 18, bits=8)
     ramp = np.arange(256, dtype=np.uint16) * (257 if bits == 16 else 1)
-    tables = [ramp, ramp[::-1].copy(), (ramp // 3).astype(np.uint16)]
+    tables = [ramp, ramp[::-1].copy(), np.roll(ramp, 85)]
     elements: dict[str, Any] = {}
     for colour, table in zip(("Red", "Green", "Blue"), tables, strict=True):
         elements[f"{colour}PaletteColorLookupTableDescriptor"] = [256, 0, bits]

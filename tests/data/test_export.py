@@ -15,7 +15,7 @@ import pytest
 import SimpleITK
 
 import fastdcm
-from scripts.conformance import same_in_space
+from benchmarks.reference_volumes import same_in_space
 
 dcm2niix: Any = importlib.import_module("dcm2niix")
 DATA = Path(os.environ["FASTDCM_DATA"])

@@ -12,53 +12,15 @@ import pytest
 import SimpleITK
 
 import fastdcm
-from scripts.conformance import same_in_space
+from benchmarks.reference_nifti import ICO, REFERENCES, convert_one
+from benchmarks.reference_volumes import same_in_space
 
 DATA = Path(os.environ["FASTDCM_DATA"])
-ICO = "icometrix__dicom2nifti/tests/data"
-STACK = "moloney__dcmstack/test/data/dcmstack/2D_16Echo_qT2"
-IBSI = "theibsi__data_sets/ibsi_validation"
-
-# (reference, DICOM sources that are one volume)
-REFERENCES = [
-    *((f"neurolabusc__dcm_qa_ts/Ref/{n}.nii", f"neurolabusc__dcm_qa_ts/In/{n}.dcm") for n in range(1, 10)),
-    (f"{STACK}/single_slice.nii.gz", f"{STACK}/TE_20_SlcPos_-33.707626341697.dcm"),
-    (
-        f"{STACK}/single_vol.nii.gz",
-        f"{STACK}/TE_20_SlcPos_-33.707626341697.dcm",
-        f"{STACK}/TE_20_SlcPos_-23.207628249046.dcm",
-    ),
-    (f"{ICO}/failing/slicecount/001_ground_truth.nii.gz", f"{ICO}/failing/slicecount/001"),
-    (f"{ICO}/ge/dti/001_ground_truth.nii.gz", f"{ICO}/ge/dti/001"),
-    (f"{ICO}/ge/fmri/001_implicit_ground_truth.nii.gz", f"{ICO}/ge/fmri/001_implicit"),
-    (f"{ICO}/generic/anatomical/002_non_isotropic_ground_truth.nii.gz", f"{ICO}/generic/anatomical/002_non_isotropic"),
-    (f"{ICO}/generic/compressed/001_ground_truth.nii.gz", f"{ICO}/generic/compressed/001"),
-    (f"{ICO}/generic/compressed_j2k/001_ground_truth.nii.gz", f"{ICO}/generic/compressed_j2k/001"),
-    (f"{ICO}/generic/compressed_jpeg/001_ground_truth.nii.gz", f"{ICO}/generic/compressed_jpeg/001"),
-    (f"{ICO}/generic/compressed_jpegls/001_ground_truth.nii.gz", f"{ICO}/generic/compressed_jpegls/001"),
-    (f"{ICO}/generic/compressed_rle/001_ground_truth.nii.gz", f"{ICO}/generic/compressed_rle/001"),
-    (f"{ICO}/generic/rgb/001_ground_truth.nii.gz", f"{ICO}/generic/rgb/001"),
-    (f"{ICO}/hitachi/anatomical/001_ground_truth.nii.gz", f"{ICO}/hitachi/anatomical/001"),
-    (f"{ICO}/hyperfine/anatomical/001_ground_truth.nii.gz", f"{ICO}/hyperfine/anatomical/001"),
-    (f"{ICO}/philips/dti/001_ground_truth.nii.gz", f"{ICO}/philips/dti/001"),
-    (f"{ICO}/philips/fmri/001_ground_truth.nii.gz", f"{ICO}/philips/fmri/001"),
-    (f"{ICO}/philips_enhanced/fmri/001_ground_truth.nii.gz", f"{ICO}/philips_enhanced/fmri/001"),
-    ("neurolabusc__dcm_qa_nih/Ref/DCM2NIIX_regression_test_4.nii", "neurolabusc__dcm_qa_nih/In/20180918GE/mr_0004"),
-    ("neurolabusc__dcm_qa_nih/Ref/EPI_PE=AP_3.nii", "neurolabusc__dcm_qa_nih/In/20180918Si/mr_0003"),
-    (f"{IBSI}/nifti/STS_019/CT_image.nii.gz", f"{IBSI}/dicom/STS_019/CT/image"),
-    (f"{IBSI}/nifti/STS_019/MR_T1_image.nii.gz", f"{IBSI}/dicom/STS_019/MR_T1/image"),
-    (f"{IBSI}/nifti/STS_019/PET_image.nii.gz", f"{IBSI}/dicom/STS_019/PET/image"),
-]
 
 
 def convert(target: Path, *sources: str) -> fastdcm.Volume:
     """Return the one volume that sources below the data become."""
-    report = fastdcm.convert([str(DATA / source) for source in sources], str(target))
-    assert report.exit_code == 0
-    store = fastdcm.open(target)
-    assert isinstance(store, fastdcm.Store)
-    (volume,) = store.volumes
-    return volume
+    return convert_one(DATA, target, *sources)
 
 
 @pytest.mark.parametrize("files", REFERENCES, ids=[files[0] for files in REFERENCES])

@@ -1,0 +1,146 @@
+"""Why a reference differs from fastdcm, by the standard: each entry covers known differences and no others."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+from benchmarks.judged import Finding
+
+
+class Explanation(NamedTuple):
+    """What decides a difference."""
+
+    reference: str
+    files: tuple[str, ...]
+    """Patterns of file names."""
+    text: str
+    """Pattern of the difference in words."""
+    why: str
+
+    def covers(self, finding: Finding) -> bool:
+        """Tell whether this explains a difference."""
+        if self.reference != finding.reference or not fnmatchcase(finding.text, self.text):
+            return False
+        return any(fnmatchcase(finding.file, pattern) for pattern in self.files)
+
+
+MONOCHROME1 = ("*/77654033/CR?/*", "*/RG1_*", "*/RG3_*", "*/dx_image.dcm")
+PALETTES = ("*/examples_palette.dcm", "*/OT-PAL-8-face.dcm", "*/OBXXXX1A*")
+RLE_16 = ("*/SC_rgb_rle_16bit*", "*/SC_rgb_rle_32bit*")
+
+EXPLANATIONS: tuple[Explanation, ...] = (
+    Explanation(
+        "SimpleITK",
+        MONOCHROME1,
+        "values*",
+        "SimpleITK turns MONOCHROME1 over. It says how values are to be shown (PS3.3 C.7.6.3.1.2), not what they are.",
+    ),
+    Explanation(
+        "SimpleITK",
+        PALETTES,
+        "values*",
+        "SimpleITK gives 8 bits. These palettes have entries of 16 bits by their descriptor (PS3.3 C.7.6.3.1.5).",
+    ),
+    Explanation(
+        "GDCM",
+        RLE_16,
+        "differs*",
+        "GDCM mixes the segments: of a composite pixel code the most significant byte comes first, sample by "
+        "sample (PS3.5 G.2). "
+        "pydicom agrees with fastdcm.",
+    ),
+    Explanation("SimpleITK", RLE_16, "values*", "Reads by GDCM, see there."),
+    Explanation(
+        "GDCM",
+        ("*/J2K_pixelrep_mismatch.dcm",),
+        "differs*",
+        "The codestream says unsigned, Pixel Representation signed. The header says what the bits mean (PS3.5 8.2.4, "
+        "PS3.3 C.7.6.3.1); pydicom agrees with fastdcm.",
+    ),
+    Explanation("dcm2niix", ("*/J2K_pixelrep_mismatch.dcm",), "*", "As GDCM: it follows the codestream."),
+    Explanation(
+        "GDCM",
+        ("*/rtdose_expb.dcm",),
+        "differs*",
+        "32-bit cells in big endian OW: GDCM and dcmtk swap bytes within words of 16 bits, the letter of PS3.5 "
+        "6.2; pydicom and "
+        "fastdcm swap whole cells (PS3.5 8.1.1). The file's doses are those of its little endian twin only this way.",
+    ),
+    Explanation(
+        "dcm2niix",
+        ("*/rtdose*", "*/badVR.dcm"),
+        "*",
+        "dcm2niix has no rule for RT Dose: planes lie at the Grid Frame Offset Vector (PS3.3 C.8.8.3.2), values "
+        "are stored x Dose Grid "
+        "Scaling (C.8.8.3).",
+    ),
+    Explanation(
+        "SimpleITK",
+        ("*/badVR.dcm",),
+        "values*",
+        "GDCM does not apply Dose Grid Scaling (PS3.3 C.8.8.3) here.",
+    ),
+    Explanation(
+        "SimpleITK",
+        ("*/mlut_18.dcm",),
+        "values*",
+        "SimpleITK ignores the Modality LUT Sequence (PS3.3 C.11.1). pydicom agrees with fastdcm.",
+    ),
+    Explanation(
+        "SimpleITK",
+        ("*/2D_16Echo_qT2/*", "*/sliceincrement/*", "*/77654033/CT2/*"),
+        "slices*",
+        "The steps are uneven. SimpleITK gives all slices the mean step; fastdcm keeps each at its Image "
+        "Position (PS3.3 C.7.6.2.1.1) "
+        "and has no affine.",
+    ),
+    Explanation(
+        "SimpleITK",
+        ("*/gantrytilting/*",),
+        "slices*",
+        "Tilted gantry. SimpleITK takes the normal as third direction; the positions (PS3.3 C.7.6.2.1.1) say "
+        "otherwise.",
+    ),
+    Explanation(
+        "dcm2niix",
+        ("*/gantrytilting/*",),
+        "grids*",
+        "Tilted gantry. The affine of dcm2niix has the distance along the normal (4.85 mm) as step along z; the "
+        "positions are "
+        "5.00 mm apart (PS3.3 C.7.6.2.1.1). The image that it resamples in addition is not compared.",
+    ),
+    Explanation(
+        "dcm2niix",
+        ("*/jpeg2000-multiframe-multifragments.dcm",),
+        "reaches*",
+        "All 19 frames have one Plane Position (PS3.3 C.7.6.16.2.3): a series in time, not slices.",
+    ),
+    Explanation(
+        "pydicom",
+        ("*/sm_image*",),
+        "failed / unsupported-wsi",
+        "Whole-slide images are not converted yet, and said so file by file.",
+    ),
+    Explanation(
+        "NIfTI",
+        ("*/philips_enhanced/dti/*",),
+        "voxels*",
+        "The reference holds one direction, and empty volumes in place of the other repeats; the file has b=0 "
+        "and three directions, "
+        "all non-zero (PS3.3 C.8.13.5.9). dcm2niix and highdicom agree with fastdcm.",
+    ),
+    Explanation(
+        "NIfTI",
+        ("*/sliceincrement/002*",),
+        "*no affine",
+        "The reference is resampled to even steps; the positions are uneven (PS3.3 C.7.6.2.1.1).",
+    ),
+    Explanation(
+        "NIfTI",
+        ("*/orientation.nii.gz",),
+        "*",
+        "The reference has its slices from z = 0 upwards, the files' positions run from -126 to 0 (PS3.3 C.7.6.2.1.1). "
+        "SimpleITK and dcm2niix agree with fastdcm.",
+    ),
+)
