@@ -129,7 +129,7 @@ REASONS: Mapping[Code, ReasonText] = {
         "`--values stored` keeps stored values everywhere.",
     ),
     Code.AXIS_INFERRED: ReasonText(
-        "No tag separates the repeats: the axis is the order of Instance Number (0020,0013)."
+        "No tag separates the repeats, or tells the runs of an interrupted series apart: the order of the images does."
     ),
     Code.UID_REUSED: ReasonText("SOP Instance UIDs of the volume occur in another series too: both are converted."),
     Code.UNDECIDED: ReasonText(

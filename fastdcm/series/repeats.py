@@ -14,6 +14,7 @@ import numpy as np
 
 from fastdcm.errors import Code
 from fastdcm.model import Axis, Frames, Ints, Reason
+from fastdcm.series.runs import same_parts
 
 
 class Tag(NamedTuple):
@@ -69,30 +70,6 @@ class Factor(NamedTuple):
     """(n,) place of each frame along the axis."""
     cell: Ints
     """(n,) finer cells: those before, divided by this factor."""
-
-
-def arrange(frames: Frames, position: Ints) -> tuple[Arrangement, ...]:
-    """Arrange frames of distinct positions into volumes with as many axes as repeats need.
-
-    Parameters
-    ----------
-    frames : Frames
-        (n,) frames that share a grid.
-    position : ndarray
-        (n,) labels 0..z-1 of their positions in slice order.
-
-    Returns
-    -------
-    tuple of Arrangement
-        Every frame is in exactly one. The first holds the most complete steps; steps that lack positions (an aborted
-        run) follow with the reason ``ragged``.
-    """
-    counts = np.bincount(position)
-    if counts.max() == 1:
-        return (Arrangement(np.argsort(position)[None, None, :], (), ()),)
-    if counts.min() == counts.max():
-        return _complete(frames, position)
-    return _ragged(frames, position)
 
 
 # ---------------------------------------------------------------------------- values of a tag
@@ -194,20 +171,42 @@ def _finer_diffusion(frames: Frames, cell: Ints, by_value: Factor) -> Factor:
 def _times(frames: Frames, cell: Ints, repeats: int) -> list[Factor]:
     """Return the time-like factors: one tag, else two nested, else the order of Instance Number."""
     factors = [f for f in (_try(frames, tag, cell) for tag in TIME_TAGS) if f]
-    for factor in factors:
-        if factor.size == repeats:
-            return [factor]
+    whole = [factor for factor in factors if factor.size == repeats]
+    if whole:
+        return [_most_plausible(frames, whole)]
     for outer in factors:
         for tag in TIME_TAGS:
             inner = _try(frames, tag, outer.cell)
             if inner and inner.size * outer.size == repeats:
                 return [outer, inner]
-    rank = _instance_rank(frames, cell)
+    rank = instance_rank(frames, cell)
     tag = Tag("repeat", "t", None, "the order of Instance Number (0020,0013)", ("instance_number",))
     return [Factor(tag, repeats, rank, cell * repeats + rank)]
 
 
-def _instance_rank(frames: Frames, cell: Ints) -> Ints:
+def _most_plausible(frames: Frames, factors: Sequence[Factor]) -> Factor:
+    """Return the first tag, unless its steps overlap and mix the steps of a later one that do not.
+
+    Trigger times that differ from slice to slice are ranked; where all times of one step lie before all of the next, or
+    no other tag says otherwise, the rank is right. Nonsense in that tag is shown by another that is in order at every
+    position, such as an Acquisition Number that is the same everywhere.
+    """
+    first = factors[0]
+    if not _overlap(frames, first):
+        return first
+    in_order = (factor for factor in factors[1:] if not _overlap(frames, factor))
+    return next((factor for factor in in_order if not same_parts(factor.rank, first.rank)), first)
+
+
+def _overlap(frames: Frames, factor: Factor) -> bool:
+    """Tell whether a value of one step is a value of the next or beyond it, at whatever positions."""
+    code = tag_codes(frames, factor.tag)
+    order = np.lexsort((code, factor.rank))
+    next_step = np.diff(factor.rank[order]) > 0
+    return bool((np.diff(code[order])[next_step] <= 0).any())
+
+
+def instance_rank(frames: Frames, cell: Ints) -> Ints:
     """Return the place of each frame in its cell by Instance Number, then frame number, then row."""
     order = np.lexsort((np.arange(len(frames)), frames.frame, frames.numbers["instance_number"], cell))
     rank = np.empty(len(frames), dtype=np.int64)
@@ -216,8 +215,21 @@ def _instance_rank(frames: Frames, cell: Ints) -> Ints:
     return rank
 
 
-def _complete(frames: Frames, position: Ints) -> tuple[Arrangement, ...]:
-    """Arrange positions with equally many images each."""
+def arrange_complete(frames: Frames, position: Ints) -> tuple[Arrangement, ...]:
+    """Arrange positions with equally many images each into volumes with at most one t and one c axis.
+
+    Parameters
+    ----------
+    frames : Frames
+        (n,) frames that share a grid.
+    position : ndarray
+        (n,) labels 0..z-1 of their positions in slice order, equally often each.
+
+    Returns
+    -------
+    tuple of Arrangement
+        Every frame is in exactly one; several where further channel-like tags separate.
+    """
     rows = np.arange(len(frames))
     repeats = len(frames) // (int(position.max()) + 1)
     channels = _channels(frames, position, repeats)
@@ -280,102 +292,3 @@ def _inferred_reason(axis: Axis) -> Reason:
         f"{len(axis.values)} images at every position and no tag that separates them: "
         f"axis {axis.name} is the order of Instance Number (0020,0013).",
     )
-
-
-# ---------------------------------------------------------------------------- ragged repeats
-
-
-def _ragged(frames: Frames, position: Ints) -> tuple[Arrangement, ...]:
-    """Arrange positions with unequally many images: steps that have the same positions form a volume."""
-    sets = _step_sets(position, _ragged_steps(frames, position))
-    if len(sets) == 1:  # the tag explains nothing; the order of the images always does
-        sets = _step_sets(position, _instance_rank(frames, position))
-    arranged: list[Arrangement] = []
-    for members in sets:
-        labels = np.unique(position[members], return_inverse=True)[1].reshape(-1)
-        for found in arrange(frames.take(members), labels):
-            whole = found._replace(cells=members[found.cells])
-            arranged.append(_noted(whole, position) if arranged else whole)
-    return tuple(arranged)
-
-
-def _step_sets(position: Ints, step: Ints) -> list[Ints]:
-    """Return the rows of the steps that have images at the same positions, the largest set first."""
-    groups: dict[bytes, list[Ints]] = {}
-    for number in np.unique(step):
-        members = np.flatnonzero(step == number)
-        groups.setdefault(np.sort(position[members]).tobytes(), []).append(members)
-    sets = [np.sort(np.concatenate(members)) for members in groups.values()]
-    return sorted(sets, key=lambda members: -len(members))
-
-
-def _noted(found: Arrangement, position: Ints) -> Arrangement:
-    """Add the reason ``ragged``, once."""
-    if any(reason.code == Code.RAGGED for reason in found.reasons):
-        return found
-    counts = np.bincount(position)
-    these = "this image" if found.cells.size == 1 else f"these {found.cells.size} images"
-    message = (
-        f"positions do not have equally many images ({counts.min()} to {counts.max()}); {these} at "
-        f"{found.cells.shape[2]} of {len(counts)} positions {'is' if found.cells.size == 1 else 'are'} none of the "
-        f"steps that the largest volume holds."
-    )
-    return found._replace(reasons=(Reason(Code.RAGGED, message), *found.reasons))
-
-
-def _ragged_steps(frames: Frames, position: Ints) -> Ints:
-    """Return the step (repeat) of each frame where positions have unequally many.
-
-    First a tag that never has the same value twice at a position and has as many values as the fullest position has
-    images; then such a tag within the channels; then the regular scheme of Instance Number; then the rank in time.
-    """
-    most = int(np.bincount(position).max())
-    tags = (*CHANNEL_TAGS, *TIME_TAGS)
-    for tag in tags:
-        code = tag_codes(frames, tag)
-        if code.max() + 1 == most and _distinct(position, code):
-            return code
-    for channel in CHANNEL_TAGS:
-        code = tag_codes(frames, channel)
-        width = int(code.max()) + 1
-        cell = position * width + code
-        if width == 1 or len(np.unique(cell)) != width * len(np.unique(position)):
-            continue
-        for tag in TIME_TAGS:
-            steps = tag_codes(frames, tag)
-            if steps.max() + 1 == np.bincount(cell).max() and _distinct(cell, steps):
-                return steps
-    numbered = _numbered_steps(frames, position, most)
-    return _ranked_steps(frames, position) if numbered is None else numbered
-
-
-def _distinct(cell: Ints, code: Ints) -> bool:
-    """Tell whether no code occurs twice in a cell."""
-    return len(np.unique(cell * (int(code.max()) + 1) + code)) == len(cell)
-
-
-def _numbered_steps(frames: Frames, position: Ints, most: int) -> Ints | None:
-    """Return the steps that Instance Numbers count: position by position within a step, or the other way round."""
-    number = frames.numbers["instance_number"]
-    if np.isnan(number).any():
-        return None
-    offset = (number - number.min()).astype(np.int64)
-    positions = int(position.max()) + 1
-    schemes: tuple[Ints, Ints] = (offset // positions, offset % most)
-    for step in schemes:
-        whole = step.max() < most and bool((np.bincount(step) == positions).any())
-        if whole and _distinct(position, step):
-            return step
-    return None
-
-
-def _ranked_steps(frames: Frames, position: Ints) -> Ints:
-    """Return the rank of each frame within its position by time, else by Instance Number."""
-    for tag in TIME_TAGS:
-        code = tag_codes(frames, tag)
-        if code.max() and _distinct(position, code):
-            pairs, inverse = np.unique(position * (int(code.max()) + 1) + code, return_inverse=True)
-            first = np.searchsorted(pairs // (int(code.max()) + 1), position)
-            rank: Ints = inverse.reshape(-1) - first
-            return rank
-    return _instance_rank(frames, position)

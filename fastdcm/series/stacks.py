@@ -11,9 +11,10 @@ import numpy as np
 
 from fastdcm.errors import Code
 from fastdcm.model import Axis, Floats, Frames, Geometry, Ints, Options, Reason, Tolerances
+from fastdcm.series.arrange import arrange
 from fastdcm.series.geometry import Plane, base_grid, grid_slots, position_labels, separate_lines, stack_geometry
 from fastdcm.series.partition import Part, Planes
-from fastdcm.series.repeats import CHANNEL_TAGS, TIME_TAGS, arrange, tag_codes, tag_values
+from fastdcm.series.repeats import CHANNEL_TAGS, TIME_TAGS, tag_codes, tag_values
 
 KEPT_IRREGULAR = "Kept as irregular; --on-gap fill gives a regular grid."
 

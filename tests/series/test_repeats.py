@@ -253,3 +253,42 @@ def test_any_order_of_rows_gives_the_same_grid(
     assert sorted(rows) == list(range(len(images)))
     if not lost:
         assert cells == [np.arange(steps * echoes * slices).reshape(steps, echoes, slices).tolist()]
+
+
+def test_a_nonsense_trigger_time_does_not_mix_two_acquisitions() -> None:
+    nonsense = [[6, 1, 5, 8], [7, 0, 4, 9]]
+    images = series(2, trigger_time=lambda t, z: nonsense[t][z], acquisition_number=lambda t, z: t + 1)
+    found, cells = grouped(images)
+    assert cells == [expected(2)]
+    assert found.volumes[0].axes[0].role == "acquisition_number"
+
+
+def test_clocks_in_order_at_every_slice_outweigh_a_nonsense_trigger_time() -> None:
+    nonsense = [[6, 1, 5, 8], [7, 0, 4, 9]]
+    images = series(2, trigger_time=lambda t, z: nonsense[t][z], acquisition_time=lambda t, z: 100.0 * t + 3.5 * z)
+    found, cells = grouped(images)
+    assert cells == [expected(2)]
+    assert found.volumes[0].axes[0].role == "acquisition_time"
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        {"acquisition_time": lambda t, z: 60.0 * z + t},  # slice by slice: no order from step to step
+        {"acquisition_number": lambda t, z: 9 - t},  # the same steps the other way round
+        {"acquisition_number": lambda t, z: z + 1},  # separates nothing
+        {"cardiac_phase": lambda t, z: 10 * t},
+    ],
+)
+def test_trigger_times_that_overlap_from_slice_to_slice_keep_their_rank(others: dict[str, Any]) -> None:
+    # heartbeats of 400 to 1000 ms: the last phases of one slice are later than those of another
+    found, cells = grouped(series(5, trigger_time=lambda t, z: (80.0 + 40 * z) * t, **others))
+    assert cells == [expected(5)]
+    assert found.volumes[0].axes[0].role == "trigger_time"
+
+
+def test_the_first_candidate_decides_where_two_tags_are_in_order_and_disagree() -> None:
+    images = series(3, temporal_position=lambda t, z: t + 1, acquisition_number=lambda t, z: (t + z) % 3)
+    found, cells = grouped(images)
+    assert cells == [expected(3)]
+    assert found.volumes[0].axes[0].role == "temporal_position"
