@@ -67,6 +67,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("frame_of_reference_uid", "text", "instance", 0x00200052),
     Column("concatenation_uid", "text", "instance", 0x00209161),
     Column("frame_offset_number", "int", "instance", 0x00209228),  # ConcatenationFrameOffsetNumber
+    Column("concatenation_number", "int", "instance", 0x00209162),  # InConcatenationNumber
     # --- selection
     Column("modality", "text", "instance", 0x00080060),
     Column("manufacturer", "text", "instance", 0x00080070),
@@ -154,6 +155,8 @@ COLUMNS: tuple[Column, ...] = (
     Column("segment", "int", "frame"),  # ReferencedSegmentNumber
     Column("detector", "int", "frame"),  # NM DetectorVector
     Column("energy_window", "int", "frame"),  # NM EnergyWindowVector
+    Column("angular_view", "int", "frame"),  # NM AngularViewVector
+    Column("frame_offset_ms", "float", "frame"),  # from the first frame: FrameTimeVector, NM phases, a frame rate
 )
 
 COLUMN: Mapping[str, Column] = {column.name: column for column in COLUMNS}

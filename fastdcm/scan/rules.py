@@ -490,7 +490,7 @@ def _truncated(row: Row) -> Verdict | None:
 
 COLUMN_VR: Mapping[int, str] = {
     **dict.fromkeys((0x00280010, 0x00280011, 0x00280002, 0x00280006, 0x00280100, 0x00280101), "US"),
-    **dict.fromkeys((0x00280102, 0x00280103, 0x00280120, 0x00280121, 0x00281101), "US"),
+    **dict.fromkeys((0x00280102, 0x00280103, 0x00280120, 0x00280121, 0x00281101, 0x00209162), "US"),
     0x00209228: "UL",
     0x00209057: "UL",
     **dict.fromkeys((0x00189087, 0x00189089, 0x00209241), "FD"),

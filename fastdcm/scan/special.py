@@ -6,8 +6,10 @@ the frames of an object without functional groups.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,7 +43,9 @@ def complete_instance(dataset: Dataset, row: Row) -> None:
 
 
 def vary_by_frame(dataset: Dataset, row: Row, rows: list[Row]) -> None:
-    """Fill what RT Dose offsets and NM vectors say of each frame."""
+    """Fill what RT Dose offsets, NM vectors and frame times say of each frame."""
+    for frame, offset in zip(rows, _frame_offsets(dataset, row, rows) or (), strict=False):
+        frame["frame_offset_ms"] = offset
     if is_dose(row):
         _place(row, rows, _relative(elements.numbers(dataset, 0x3004000C, len(rows))))
     elif row["modality"] == "NM":
@@ -81,16 +85,39 @@ def _relative(offsets: Sequence[float | None] | None) -> list[float | None]:
     return [None if offset is None or first is None else offset - first for offset in known]
 
 
+# ---------------------------------------------------------------------------- frame times (PS3.3 C.7.6.5)
+
+_FRAME_TIME_VECTOR = 0x00181065
+_FRAME_RATES = (0x00180040, 0x00082144)
+"""Cine Rate and Recommended Display Frame Rate, frames per second: all that some scanners say of time."""
+
+
+def _frame_offsets(dataset: Dataset, row: Row, rows: Sequence[Row]) -> Sequence[float] | None:
+    """Return when each frame was taken, ms after the first; None where Frame Time or a clock tells, or nothing does."""
+    steps = elements.numbers(dataset, _FRAME_TIME_VECTOR, len(rows))
+    if steps and (row["frame_time_ms"] is None or _FRAME_TIME_VECTOR in _pointed(dataset)):
+        known = [step for step in steps[1:] if step is not None and 0 <= step < math.inf]  # the first is 0
+        if len(known) == len(rows) - 1:
+            return list(accumulate(known, initial=0.0))
+    clocks = {frame["acquisition_time"] for frame in rows}
+    if row["frame_time_ms"] is not None or len(clocks) > 1 or len(rows) < 2:
+        return None
+    rates = [elements.number(dataset, tag) for tag in _FRAME_RATES]
+    rate = next((rate for rate in rates if rate and rate > 0), None)
+    return None if rate is None else [frame * 1000.0 / rate for frame in range(len(rows))]
+
+
 # ---------------------------------------------------------------------------- nuclear medicine (PS3.3 C.8.4.8)
 
-_DETECTOR, _ENERGY, _SLICE = 0x00540020, 0x00540010, 0x00540080
+_DETECTOR, _ENERGY, _SLICE, _VIEW = 0x00540020, 0x00540010, 0x00540080, 0x00540090
+_PHASE, _TIME_SLICE = 0x00540030, 0x00540100
 _TEMPORAL = (
-    0x00540030,  # phase
+    _PHASE,
     0x00540050,  # rotation
     0x00540060,  # R-R interval
     0x00540070,  # time slot
-    0x00540090,  # angular view
-    0x00540100,  # time slice
+    _VIEW,
+    _TIME_SLICE,
 )
 
 
@@ -122,19 +149,40 @@ def _fill_nuclear_vectors(dataset: Dataset, row: Row, rows: list[Row]) -> None:
         "energy_window": vectors.get(_ENERGY),
         "in_stack_position": vectors.get(_SLICE),
         "temporal_position": _joint_rank(times) if times else None,
+        "angular_view": vectors.get(_VIEW),
+        "frame_offset_ms": _phase_offsets(dataset, vectors.get(_PHASE), vectors.get(_TIME_SLICE)),
     }
     for name, values in columns.items():
-        for frame, value in zip(rows, values or (), strict=False):
+        for frame, value in zip(rows, values or (), strict=False):  # an absent vector leaves what there is
             frame[name] = value
     slices = vectors.get(_SLICE)
     if not _is_reconstruction(row):
         return
-    step = row["spacing_between"]
-    if isinstance(step, float) and slices:
+    step = row["thickness"] if row["spacing_between"] is None else row["spacing_between"]
+    if isinstance(step, float) and step and slices:
         _place(row, rows, [step * (number - 1) for number in slices])
     elif len(rows) > 1:
         for frame in rows:
             frame.update(dict.fromkeys(_POSITION))
+
+
+def _phase_offsets(dataset: Dataset, phases: Sequence[int] | None, slices: Sequence[int] | None) -> list[float] | None:
+    """Return ms after the first frame of a dynamic acquisition from its Phase Information (PS3.3 C.8.4.14)."""
+    items = elements.items(dataset, 0x00540032, len(phases) if phases else 0)
+    if not phases or not slices or min(phases) < 1 or max(phases) > len(items):
+        return None
+    starts, steps = [], []
+    end = 0.0
+    for item in items:
+        pause, delay = (elements.number(item, tag) or 0.0 for tag in (0x00540038, 0x00540036))
+        duration, count = elements.number(item, 0x00181242), elements.number(item, 0x00540033, "US")
+        if duration is None or duration <= 0 or count is None or count < 1:
+            return None
+        starts.append(end + delay)
+        steps.append(duration + pause)
+        end = starts[-1] + count * duration + (count - 1) * pause
+    offsets = [starts[p - 1] + (s - 1) * steps[p - 1] for p, s in zip(phases, slices, strict=True)]
+    return [offset - offsets[0] for offset in offsets]
 
 
 def _pointed(dataset: Dataset) -> list[int]:

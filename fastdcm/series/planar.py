@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastdcm.model import Axis, Frames, Ints
+from fastdcm.model import Axis, Floats, Frames, Ints
 from fastdcm.series.partition import Planes, rotation_axis
 from fastdcm.series.repeats import CHANNEL_TAGS, TIME_TAGS, Tag, separate, tag_codes, tag_values
+
+DAY_S = 86400.0
 
 
 def frame_axes(frames: Frames, rows: Ints) -> tuple[Ints, tuple[Axis, ...]]:
@@ -24,13 +26,14 @@ def frame_axes(frames: Frames, rows: Ints) -> tuple[Ints, tuple[Axis, ...]]:
     cells : ndarray
         (t, c, 1) rows.
     axes : tuple of Axis
-        None for a single frame. Frames without a vector that separates them have the role ``frame``, with times from
-        Frame Time (0018,1063) where it is known.
+        None for a single frame. Frames without a vector that separates them have the role ``frame``, with ms after the
+        first where they are known: by offsets of the frames, Frame Time (0018,1063), or the clock of each frame.
     """
     if len(rows) == 1 and np.isnan(frames.numbers["segment"][rows[0]]):
         return rows[:, None, None], ()
     offset = np.nan_to_num(frames.numbers["frame_offset_number"][rows])
-    rows = rows[np.lexsort((frames.frame[rows], offset))]
+    number = np.nan_to_num(frames.numbers["concatenation_number"][rows])
+    rows = rows[np.lexsort((frames.frame[rows], number, offset))]
     part = frames.take(rows)
     cell = np.zeros(len(rows), dtype=np.int64)
     axes: list[Axis] = []
@@ -58,15 +61,38 @@ def _values(frames: Frames, tag: Tag, labels: Ints) -> tuple[object, ...]:
 
 def _time_axis(frames: Frames) -> Axis:
     """Return the t axis of frames that all have one energy window or segment."""
-    step = float(frames.numbers["frame_time_ms"][0])
-    timed = 0 < step < np.inf
-    for tag in TIME_TAGS:
-        vector = tag.role == "detector" or (tag.role == "temporal_position" and not timed)
-        if vector and len(np.unique(tag_codes(frames, tag))) == len(frames):
+    times = _times_ms(frames)
+    for tag in _VECTORS:
+        named = tag.role != "temporal_position" or times is None
+        if named and len(np.unique(tag_codes(frames, tag))) == len(frames):
             return Axis("t", tag.role, None, tuple(tag_values(frames, tag)))
-    if timed:
-        return Axis("t", "frame", "ms", tuple(i * step for i in range(len(frames))))
+    if times is not None:
+        return Axis("t", "frame", "ms", tuple(times.tolist()))
     return Axis("t", "frame", None, tuple(range(len(frames))))
+
+
+_VECTORS = (
+    *(tag for tag in TIME_TAGS if tag.role == "detector"),
+    Tag("angular_view", "t", None, "Angular View Vector (0054,0090)", ("angular_view",)),
+    Tag("detector_view", "t", None, "detector and angular view", ("detector", "angular_view")),
+    *(tag for tag in TIME_TAGS if tag.role == "temporal_position"),
+)
+"""What may name the frames of a 2-D instance; ``detector_view`` has a pair for each projection of a tomography."""
+
+
+def _times_ms(frames: Frames) -> Floats | None:
+    """Return (n,) ms after the first frame, None where they are unknown or do not ascend."""
+    offsets, step = frames.numbers["frame_offset_ms"], float(frames.numbers["frame_time_ms"][0])
+    if (np.diff(offsets) > 0).all():
+        since: Floats = offsets - offsets[0]
+        return since
+    if 0 < step < np.inf:
+        return np.arange(len(frames), dtype=np.float64) * step
+    steps = np.mod(np.diff(frames.numbers["acquisition_time"]), DAY_S)  # over midnight, too
+    if (steps > 0).all() and steps.sum() < DAY_S / 2:
+        times: Floats = np.round(np.append(0.0, np.cumsum(steps)) * 1000.0, 3)
+        return times
+    return None
 
 
 def rotation(frames: Frames, rows: Ints, planes: Planes) -> tuple[Ints, Axis]:

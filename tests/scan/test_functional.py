@@ -334,6 +334,55 @@ def test_whole_body_and_dynamic_have_no_position(tmp_path: Path) -> None:
     assert [frame["temporal_position"] for frame in frames] == [1, 2, 3, 4]
 
 
+def test_a_reconstruction_without_a_step_has_its_thickness_as_step(tmp_path: Path) -> None:
+    path = make_nuclear(tmp_path / "a", "RECON TOMO", 3, [0x00540080], SliceVector=[1, 2, 3], SliceThickness=4)
+    normal = dicomgen.normal_of(dicomgen.OBLIQUE)
+    expected = [np.array([-10.0, 4.0, 30.0]) + 4 * k * normal for k in range(3)]
+    np.testing.assert_allclose(np.array(points(read(path)[1]), float), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_dynamic_times_follow_from_the_phases(tmp_path: Path, whole: bool) -> None:
+    """Two frames of 2 s with pauses of 100 ms; then, 500 ms later, three of 5 s (PS3.3 C.8.4.14)."""
+    phases = [
+        item(PhaseDelay=0, ActualFrameDuration=2000, PauseBetweenFrames=100, NumberOfFramesInPhase=2),
+        item(PhaseDelay=500, ActualFrameDuration=5000, PauseBetweenFrames=0, NumberOfFramesInPhase=3),
+    ]
+    vectors = {"PhaseVector": [1, 1, 2, 2, 2], "TimeSliceVector": [1, 2, 1, 2, 3]}
+    phases = phases if whole else phases[:1]
+    _, frames = read(
+        make_nuclear(tmp_path / "a", "DYNAMIC", 5, [0x00540030, 0x00540100], PhaseInformationSequence=phases, **vectors)
+    )
+    expected = [0, 2100, 4100 + 500, 9600, 14600] if whole else [None] * 5
+    assert [frame["frame_offset_ms"] for frame in frames] == expected
+
+
+def test_projections_keep_their_view(tmp_path: Path) -> None:
+    vectors = {"DetectorVector": [1, 1, 2, 2], "AngularViewVector": [1, 2, 1, 2]}
+    _, frames = read(make_nuclear(tmp_path / "a", "TOMO", 4, [0x00540020, 0x00540090], **vectors))
+    assert [(frame["detector"], frame["angular_view"]) for frame in frames] == [(1, 1), (1, 2), (2, 1), (2, 2)]
+
+
+@pytest.mark.parametrize(
+    ("elements", "expected"),
+    [
+        ({"FrameTimeVector": [0, 100, 50, 200]}, [0, 100, 150, 350]),
+        ({"FrameTimeVector": [7, 100, 50, 200]}, [0, 100, 150, 350]),  # the first is 0 by definition
+        ({"FrameTimeVector": [0, 100, 50, 200], "FrameTime": 40}, [None] * 4),
+        ({"FrameTimeVector": [0, 1, 2, 3], "FrameTime": 40, "FrameIncrementPointer": 0x00181065}, [0, 1, 3, 6]),
+        ({"FrameTimeVector": [0, 100]}, [None] * 4),
+        ({"FrameTimeVector": [0, 100, -50, 200]}, [None] * 4),
+        ({"CineRate": 25, "RecommendedDisplayFrameRate": 10}, [0, 40, 80, 120]),
+        ({"RecommendedDisplayFrameRate": 10}, [0, 100, 200, 300]),
+        ({"CineRate": 25, "FrameTime": 33}, [None] * 4),
+        ({"CineRate": 0}, [None] * 4),
+    ],
+)
+def test_frame_times(tmp_path: Path, elements: dict[str, Any], expected: list[float | None]) -> None:
+    path = make(tmp_path / "a", 4, uids.XRayAngiographicImageStorage, Modality="XA", **elements)
+    assert [frame["frame_offset_ms"] for frame in read(path)[1]] == expected
+
+
 def test_a_vector_of_the_wrong_length_is_ignored(tmp_path: Path) -> None:
     path = make_nuclear(tmp_path / "a", "STATIC", 4, [0x00540020], DetectorVector=[1, 2])
     _, frames = read(path)
