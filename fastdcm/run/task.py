@@ -39,6 +39,7 @@ class WrittenVolume:
     plan: VolumePlan
     partial: str
     results: tuple[ShardResult, ...]
+    """In the order of their regions."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,16 +85,19 @@ def run_unit(unit: Unit) -> UnitResult:
     """
     if isinstance(unit, ShardTask):
         return write_shard(unit)
-    if isinstance(unit, WrittenVolume):
-        return (finish_volume(unit),)
-    return tuple(_write_whole(whole) for whole in unit)
+    volumes = [unit] if isinstance(unit, WrittenVolume) else _write_shards(unit)
+    return finish_volumes(volumes)
 
 
-def _write_whole(whole: WholeVolume) -> VolumeResult:
+def _write_shards(unit: Sequence[WholeVolume]) -> list[WrittenVolume]:
+    """Write the shards of small volumes, step by step: the code of a step stays in the processor's cache."""
     from fastdcm.store.commit import make_folders
 
-    make_folders(whole.partial, whole.plan.array)
-    return finish_volume(WrittenVolume(whole.plan, whole.partial, tuple(write_shard(task) for task in whole.tasks)))
+    for whole in unit:
+        make_folders(whole.partial, whole.plan.array)
+    return [
+        WrittenVolume(whole.plan, whole.partial, tuple(write_shard(task) for task in whole.tasks)) for whole in unit
+    ]
 
 
 def write_shard(task: ShardTask) -> ShardResult:
@@ -166,29 +170,29 @@ def _allocate(task: ShardTask, shape: Sequence[int]) -> tuple[npt.NDArray[Any], 
     return cells.reshape(-1, channels, *plane), np.moveaxis(cells, 2, 1).reshape(shape)
 
 
-def finish_volume(written: WrittenVolume) -> VolumeResult:
-    """Put the results of a volume's tasks, one or more, together; if all is well write its documents and check it."""
-    results = sorted(written.results, key=lambda result: result.region)
-    starts = list(accumulate((_cell_count(written.plan, result) for result in results[:-1]), initial=0))
-    faults = tuple(
-        FrameFault(start + fault.cell, fault.code, fault.message)
-        for start, result in zip(starts, results, strict=True)
-        for fault in result.faults
-    )
-    notes = tuple(
-        (start + cell, code, message)
-        for start, result in zip(starts, results, strict=True)
-        for cell, code, message in result.notes
-    )
-    found = VolumeResult(
+def finish_volumes(volumes: Sequence[WrittenVolume]) -> tuple[VolumeResult, ...]:
+    """Put the results of each volume's tasks together; if all is well write its documents and check it."""
+    joined = [_joined(written) for written in volumes]
+    documents = [_documents(written, found) for written, found in zip(volumes, joined, strict=True)]
+    return tuple(map(_complete, volumes, joined, documents))
+
+
+def _joined(written: WrittenVolume) -> VolumeResult:
+    """Put the results of a volume's tasks, one or more, together."""
+    starts = list(accumulate((_cell_count(written.plan, result) for result in written.results[:-1]), initial=0))
+    parts = list(zip(starts, written.results, strict=True))
+    return VolumeResult(
         path=written.plan.path,
-        bytes_read=sum(result.bytes_read for result in results),
-        bytes_written=sum(result.bytes_written for result in results),
-        faults=faults,
-        notes=notes,
-        overflow=any(result.overflow for result in results),
+        bytes_read=sum(result.bytes_read for result in written.results),
+        bytes_written=sum(result.bytes_written for result in written.results),
+        faults=tuple(
+            FrameFault(start + fault.cell, fault.code, fault.message)
+            for start, result in parts
+            for fault in result.faults
+        ),
+        notes=tuple((start + cell, code, text) for start, result in parts for cell, code, text in result.notes),
+        overflow=any(result.overflow for result in written.results),
     )
-    return _write_documents(written, results, found) if found.ready else found
 
 
 def _cell_count(plan: VolumePlan, result: ShardResult) -> int:
@@ -199,20 +203,31 @@ def _cell_count(plan: VolumePlan, result: ShardResult) -> int:
     return math.prod(len(range(*part.indices(n))) for part, n in zip(slices, shape, strict=True))
 
 
-def _write_documents(written: WrittenVolume, results: Sequence[ShardResult], found: VolumeResult) -> VolumeResult:
+def _documents(written: WrittenVolume, found: VolumeResult) -> dict[str, bytes]:
+    """Return the small files of a volume; none where it is not to be published."""
     from fastdcm.scan.tags import merge, to_json
     from fastdcm.store.attributes import VolumeFacts
-    from fastdcm.store.commit import check_complete, write_documents
     from fastdcm.store.metadata import volume_documents
 
-    tags, varying = to_json(merge(result.tags for result in results))
+    if not found.ready:
+        return {}
+    tags, varying = to_json(merge(result.tags for result in written.results))
     facts = VolumeFacts(
-        hashes=[text or None for result in results for text in result.hashes],
+        hashes=[text or None for result in written.results for text in result.hashes],
         tags=tags,
         slice_tags=varying,
         notes=[(cell, str(code), message) for cell, code, message in found.notes],
     )
-    size = write_documents(written.partial, volume_documents(written.plan, facts))
+    return volume_documents(written.plan, facts)
+
+
+def _complete(written: WrittenVolume, found: VolumeResult, documents: dict[str, bytes]) -> VolumeResult:
+    """Write the small files of a volume, and check that all is there."""
+    from fastdcm.store.commit import check_complete, write_documents
+
+    if not found.ready:
+        return found
+    size = write_documents(written.partial, documents)
     try:
         check_complete(f"{written.partial}/0/image", written.plan.array)
     except CheckError as error:

@@ -155,7 +155,8 @@ class Writer:
         if not volume.waiting:
             del self._open[result.volume]
             partial = str(self._partial(result.volume))
-            self._units.append(WrittenVolume(volume.plan, partial, tuple(volume.results)))
+            results = tuple(sorted(volume.results, key=lambda result: result.region))
+            self._units.append(WrittenVolume(volume.plan, partial, results))
 
     def _volume_done(self, result: VolumeResult) -> Iterator[Built]:
         plan = self._plans[result.path]

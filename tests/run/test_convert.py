@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 
 import fastdcm
 from fastdcm.errors import TargetError, UsageError
-from fastdcm.model import Options, Resources
+from fastdcm.model import Options, Resources, VolumePlan
 from fastdcm.run import target, write
 from fastdcm.run.series import assign_numbers
 from fastdcm.scan.index import load_index
@@ -731,18 +731,18 @@ def test_numbers_follow_the_frames() -> None:
 
 
 def test_a_fault_of_ours_costs_one_volume(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fastdcm.run import task
+    from fastdcm.store import metadata
 
     good = dicomgen.make_series(source, series="good")
     cursed = dicomgen.make_series(source, series="cursed", rows=31)
-    finish = task.finish_volume
+    documents = metadata.volume_documents
 
-    def crash(written: task.WrittenVolume) -> task.VolumeResult:
-        if written.plan.array.shape[-2] == 31:
+    def crash(plan: VolumePlan, facts: metadata.VolumeFacts) -> dict[str, bytes]:
+        if plan.array.shape[-2] == 31:
             raise ZeroDivisionError
-        return finish(written)
+        return documents(plan, facts)
 
-    monkeypatch.setattr(task, "finish_volume", crash)
+    monkeypatch.setattr(metadata, "volume_documents", crash)
     converted = convert(source)
     assert {converted.files()[path] for path in good.paths} == {("converted", None)}
     assert {converted.files()[path] for path in cursed.paths} == {("failed", "internal")}
