@@ -2,7 +2,7 @@
 
 ::
 
-    python -m benchmarks.memory                      # 2 500 slices of 1 024 x 2 048, one file each, then one file of all
+    python -m benchmarks.memory                  # 2 500 slices of 1 024 x 2 048, a file each; then others
     python -m benchmarks.memory --slices 250 --codec none
 
 Headers are real, pixels are holes of sparse files: they take no disk, and read as zeros. Printed is the most resident
@@ -61,8 +61,8 @@ def write_sparse(folder: Path, slices: int, *, one_file: bool = False) -> int:
     start = struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OW", 0, pixel_bytes & 0xFFFFFFFF)
     for k in range(slices // frames):
         values = {slot.name: "0" for slot in _slots(elements)} | {
-            "uid": make_uid("sparse", one_file, k), "time": "162500", "acquired": "162503.000000 ", "number": str(k + 1),
-            "position": f"0.000\\0.000\\{k:.3f}", "location": f"{k:.3f}",
+            "uid": make_uid("sparse", one_file, k), "time": "162500", "acquired": "162503.000000 ",
+            "number": str(k + 1), "position": f"0.000\\0.000\\{k:.3f}", "location": f"{k:.3f}",
         }  # fmt: skip
         with open(folder / f"{k:06d}.dcm", "wb") as file:
             file.write(template.fill(values) + start)

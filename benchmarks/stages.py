@@ -5,9 +5,10 @@
     python -m benchmarks.stages SRC OUT --scheduler processes --workers 2     # prints one JSON object
 
 The stages are called as ``convert`` calls them, in a process that has done a small run before, so that imports are not
-counted: ``index`` (walk, headers, one table), ``map`` (group and plan), then a whole conversion, whose ``write`` is what
-lies between the map and the tables. Seconds of the clock and of the driver's processor; with ``--scheduler processes``
-the work itself is done by other processes, and what is left is the driver, Dask's scheduler included.
+counted: ``index`` (walk, headers, one table), ``map`` (group and plan), then a whole conversion, of which ``map and
+write`` is what lies between the index and the tables. Seconds of the clock and of the driver's processor; with
+``--scheduler processes`` the work itself is done by other processes, and what is left is the driver, Dask's scheduler
+included.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A worker holds a few layers of a shard, however long the series: measured on sparse files, in processes of their own."""
+"""A worker holds a few layers of a shard, however long the series: processes of their own, on sparse files."""
 
 from __future__ import annotations
 
