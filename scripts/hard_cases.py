@@ -233,9 +233,9 @@ is written by hand. The files are tiny, made by `tests/dicomgen.py`, with the ri
 of a voxel) and C.11.1 (modality values). Each tool is used as its documentation says, with its defaults; images that
 dcm2niix resamples in addition are left aside.
 
-**Right** means that the images hold exactly the expected slices, each at its place and with its values, and that slices
-which are no volume do not stand in one. Of a file that is cut short, right is: its series is refused with a message, and
-the other series is there. Why each answer is the right one: [geometry.md](geometry.md).
+**Right** means that the images hold exactly the expected slices, each at its place and with its values, and that
+slices which are no volume do not stand in one. Of a file that is cut short, right is: its series is refused with a
+message, and the other series is there. Why each answer is the right one: [geometry.md](geometry.md).
 
 """
 

@@ -21,11 +21,12 @@ from tests import dicomgen
 DATA = Path(os.environ["FASTDCM_DATA"]) if os.environ.get("FASTDCM_DATA") else None
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def programs() -> None:
+    """Fail, and say what to install, where a program is missing."""
     missing = encoders.missing_programs() + [name for name in ("dciodvfy", "dcdump") if shutil.which(name) is None]
     if missing:
-        pytest.exit(f"{', '.join(missing)} not found: {encoders.INSTALL}", returncode=1)
+        pytest.fail(f"{', '.join(missing)} not found: {encoders.INSTALL}")
 
 
 @pytest.mark.parametrize("encoder", encoders.ENCODERS, ids=lambda encoder: " ".join(encoder.command))
