@@ -9,10 +9,11 @@ setup(
             [source],
             extra_compile_args=["-O3", "-std=c11", "-D_DEFAULT_SOURCE", "-D_FILE_OFFSET_BITS=64"],
             py_limited_api=True,
-            optional=True,  # without a compiler scan/walk_python.py and store/cut.py do the same in Python, slower
+            optional=True,  # without a compiler the modules beside them do the same in Python, slower
         )
         for name, source in (
             ("fastdcm.scan._walk", "fastdcm/scan/_walk.c"),
+            ("fastdcm.pixels._frames", "fastdcm/pixels/_frames.c"),
             ("fastdcm.store._cut", "fastdcm/store/_cut.c"),
         )
     ],

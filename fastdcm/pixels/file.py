@@ -88,18 +88,6 @@ class SourceFile:
         self.bytes_read += len(header)
         return header
 
-    def header_and_pixels(self, pixels: memoryview) -> bytes:
-        """Return the header, and fill ``pixels`` (writable, contiguous, of bytes) with what follows: by one read.
-
-        Raises
-        ------
-        SourceError
-            TRUNCATED if the file ends earlier.
-        """
-        header = bytearray(self.pixel_offset)
-        self.read_into(0, memoryview(header), pixels)
-        return bytes(header)
-
     def _check(self, offset: int, length: int) -> None:
         if offset < 0 or length < 0 or offset + length > self.size:
             raise SourceError(
@@ -133,9 +121,9 @@ def open_source(source: FrameSource) -> Iterator[SourceFile]:
         if not stat.S_ISREG(status.st_mode):
             raise SourceError(Code.CHANGED, "the file changed after the scan: it is no regular file now")
         if (status.st_size, status.st_mtime_ns) != (source.size, source.mtime_ns):
-            raise SourceError(
-                Code.CHANGED, f"the file changed after the scan: {source.size} bytes then, {status.st_size} now"
-            )
+            sizes = f"{source.size} bytes then, {status.st_size} now"
+            what = sizes if status.st_size != source.size else "it was written to again, its size is the same"
+            raise SourceError(Code.CHANGED, f"the file changed after the scan: {what}; run it again")
         file = SourceFile(descriptor, status.st_size, source.pixel_offset, source.pixel_length)
         yield file if source.pixel_offset >= 0 else _inflate(file)
     finally:

@@ -19,6 +19,7 @@ from fastdcm.pixels.locate import frame_ranges
 Array = npt.NDArray[Any]
 
 ITEM_TAG = b"\xfe\xff\x00\xe0"
+UNDEFINED_LENGTHS = (-1, 0xFFFFFFFF)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,15 +60,41 @@ def layout_of(file: SourceFile, source: FrameSource, *, expand_palette: bool) ->
     if pixels.transfer_syntax not in native.NATIVE_SYNTAXES:
         notes.append((Code.REPAIRED_SYNTAX, f"native pixels under transfer syntax {pixels.transfer_syntax}"))
         pixels = pixels._replace(transfer_syntax="1.2.840.10008.1.2.1")
-    halved = native.is_halved(pixels, file.pixel_length)
+    return _native_layout(pixels, file.pixel_length, _is_swapped(file, pixels), palette, notes)
+
+
+def plain_layout(pixels: PixelFormat, pixel_length: int) -> Layout | None:
+    """Return what ``layout_of`` says where it need not look into the file: native pixels without a palette, else None.
+
+    Raises
+    ------
+    SourceError
+        UNSUPPORTED_PIXELS.
+    """
+    undefined = pixel_length in UNDEFINED_LENGTHS
+    if undefined or pixels.transfer_syntax not in native.NATIVE_SYNTAXES or pixels.photometric.startswith("PALETTE"):
+        return None
+    if pixels.transfer_syntax == native.EXPLICIT_BIG_ENDIAN:
+        return None
+    return _native_layout(pixels, pixel_length, False, None, [])
+
+
+def _native_layout(
+    pixels: PixelFormat,
+    pixel_length: int,
+    swapped: bool,
+    palette: tuple[Array, int] | None,
+    notes: list[tuple[Code, str]],
+) -> Layout:
+    halved = native.is_halved(pixels, pixel_length)
     expected = -(-native.frame_bits(pixels, halved) * pixels.n_frames // 8)
-    if file.pixel_length > expected + expected % 2:
-        notes.append((Code.LONG_PIXEL_DATA, f"{file.pixel_length} bytes of pixel data, {expected} are expected"))
-    return Layout(pixels, None, halved, _is_swapped(file, pixels), palette, tuple(notes))
+    if pixel_length > expected + expected % 2:
+        notes.append((Code.LONG_PIXEL_DATA, f"{pixel_length} bytes of pixel data, {expected} are expected"))
+    return Layout(pixels, None, halved, swapped, palette, tuple(notes))
 
 
 def _is_encapsulated(file: SourceFile, pixels: PixelFormat) -> bool:
-    if file.pixel_length in (-1, 0xFFFFFFFF):
+    if file.pixel_length in UNDEFINED_LENGTHS:
         if file.inflated is not None:
             raise SourceError(Code.UNSUPPORTED_PIXELS, "encapsulated pixels in a deflated data set")
         return True
@@ -146,6 +173,25 @@ def rows_are_apart(pixels: PixelFormat) -> bool:
     """Tell whether a band of rows is one range of whole bytes."""
     planes = pixels.samples > 1 and pixels.planar == 1
     return native.cell_bits(pixels) % 8 == 0 and not planes
+
+
+def is_direct(layout: Layout, out: Array, rows: tuple[int, int]) -> bool:
+    """Tell whether the file's bytes can be read into the block's own memory and finished there."""
+    pixels = layout.pixels
+    dtype = native.stored_dtype(pixels)
+    return (
+        layout.ranges is None
+        and pixels.samples == 1
+        and layout.palette is None
+        and not layout.swapped
+        and rows_are_apart(pixels)
+        and (dtype.itemsize == 1 or not native.is_big_endian(pixels))
+        and out.shape == (rows[1] - rows[0], pixels.columns)
+        and out.flags.c_contiguous
+        and (
+            out.dtype == dtype or (out.dtype.itemsize == dtype.itemsize and {out.dtype.kind, dtype.kind} <= {"i", "u"})
+        )
+    )
 
 
 def check_native_range(file: SourceFile, offset: int, length: int) -> None:

@@ -151,16 +151,24 @@ def clear_unused_bits(values: Array, bits_stored: int, high_bit: int) -> Array:
 
     Overlays and garbage in the other bits vanish (PS3.5 8.1.1). A high bit that cannot be one is ignored.
     """
-    container = 8 * values.dtype.itemsize
-    if values.dtype.kind == "f" or not 0 < bits_stored < container:
+    left, right = unused_bits(values.dtype, bits_stored, high_bit)
+    if right == 0:
         return values
-    low = high_bit + 1 - bits_stored
-    low = low if 0 < low <= container - bits_stored else 0
     if not values.flags.writeable:
         values = values.copy()
-    if values.dtype.kind == "u" and low == 0:
+    if values.dtype.kind == "u" and left == right:
         values &= values.dtype.type((1 << bits_stored) - 1)
         return values
-    values <<= container - bits_stored - low
-    values >>= container - bits_stored
+    values <<= left
+    values >>= right
     return values
+
+
+def unused_bits(dtype: np.dtype[Any], bits_stored: int, high_bit: int) -> tuple[int, int]:
+    """Return the shifts, to the left and then to the right, that leave only the bits stored; (0, 0) if all are used."""
+    container = 8 * dtype.itemsize
+    if dtype.kind == "f" or not 0 < bits_stored < container:
+        return 0, 0
+    low = high_bit + 1 - bits_stored
+    low = low if 0 < low <= container - bits_stored else 0
+    return container - bits_stored - low, container - bits_stored

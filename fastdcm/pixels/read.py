@@ -15,16 +15,17 @@ import numpy.typing as npt
 from fastdcm.errors import Code, SourceError
 from fastdcm.model import FrameFault, FrameSource, PixelFormat, ValueRule
 from fastdcm.pixels import native, values
-from fastdcm.pixels.file import HEADER_BYTES_MAX, SourceFile, open_source
+from fastdcm.pixels.batch import read_plain
+from fastdcm.pixels.file import SourceFile, open_source
 from fastdcm.pixels.frame import (
     Layout,
     check_native_range,
     cut_tile,
     encapsulated_bytes,
+    is_direct,
     layout_of,
     native_range,
     read_frame,
-    rows_are_apart,
 )
 
 Array = npt.NDArray[Any]
@@ -73,11 +74,13 @@ def read_cells(sources: Sequence[FrameSource | None], rule: ValueRule, rows: Row
         what it was CHANGED, a short one TRUNCATED, anything that a decoder raises DECODE.
     """
     findings = _Findings()
-    headers: list[bytes | None] = [None] * len(sources)
+    headers = read_plain(sources, rule, rows, out)
     files: dict[str, list[int]] = {}
-    for cell, source in enumerate(sources):
+    for cell, (source, header) in enumerate(zip(sources, headers, strict=True)):
         if source is None:
             out[cell] = rule.fill_value
+        elif header is not None:
+            findings.bytes_read += len(header) + out[cell].nbytes
         else:
             files.setdefault(source.path, []).append(cell)
     for cells in files.values():
@@ -108,16 +111,9 @@ def _read_file(
         with open_source(cells[0][1]) as file:
             layout = layout_of(file, cells[0][1], expand_palette=rule.channels == 3)
             findings.notes += [(cells[0][0], code, message) for code, message in layout.notes]
-            cell, source = cells[0]
-            if len(cells) == 1 and _is_next(file, layout, source, rows, out[cell]):
-                check_native_range(file, 0, out[cell].nbytes)
-                stored = out[cell].view(native.stored_dtype(layout.pixels))
-                header = file.header_and_pixels(stored.data.cast("B"))
-                findings.overflow |= _finish_direct(stored, source, rule, out[cell])
-            else:
-                header = file.header()
-                for frame, group in _by_frame(cells).items():
-                    _read_group(file, layout, frame, group, rule, rows, out, findings)
+            header = file.header()
+            for frame, group in _by_frame(cells).items():
+                _read_group(file, layout, frame, group, rule, rows, out, findings)
             findings.bytes_read += file.bytes_read
     except Exception as error:  # noqa: BLE001 - a bad input becomes a value here, whichever library found it bad
         code, message = fault_of(error)
@@ -145,7 +141,7 @@ def _read_group(
     """Read one frame into the cells that want it: more than one where it is a mosaic."""
     try:
         cell, source = group[0]
-        if len(group) == 1 and source.tile < 0 and _is_direct(layout, out[cell], rows):
+        if len(group) == 1 and source.tile < 0 and is_direct(layout, out[cell], rows):
             findings.overflow |= _read_direct(file, layout, source, rule, rows, out[cell])
             return
         whole = (0, layout.pixels.rows) if source.tile >= 0 else rows
@@ -163,25 +159,6 @@ def _read_group(
 # ---------------------------------------------------------------------------- into the block
 
 
-def _is_direct(layout: Layout, out: Array, rows: Rows) -> bool:
-    """Tell whether the file's bytes can be read into the block's own memory and finished there."""
-    pixels = layout.pixels
-    dtype = native.stored_dtype(pixels)
-    return (
-        layout.ranges is None
-        and pixels.samples == 1
-        and layout.palette is None
-        and not layout.swapped
-        and rows_are_apart(pixels)
-        and (dtype.itemsize == 1 or not native.is_big_endian(pixels))
-        and out.shape == (rows[1] - rows[0], pixels.columns)
-        and out.flags.c_contiguous
-        and (
-            out.dtype == dtype or (out.dtype.itemsize == dtype.itemsize and {out.dtype.kind, dtype.kind} <= {"i", "u"})
-        )
-    )
-
-
 def _read_direct(
     file: SourceFile, layout: Layout, source: FrameSource, rule: ValueRule, rows: Rows, out: Array
 ) -> bool:
@@ -189,58 +166,17 @@ def _read_direct(
     check_native_range(file, offset, length)
     stored = out.view(native.stored_dtype(layout.pixels))
     file.read_into(file.pixel_offset + offset, stored.data.cast("B"))
-    return _finish_direct(stored, source, rule, out)
-
-
-def _finish_direct(stored: Array, source: FrameSource, rule: ValueRule, out: Array) -> bool:
     native.clear_unused_bits(stored, source.format.bits_stored, source.format.high_bit)
-    return values.apply(stored, *transform_of(source, rule), out)
-
-
-def _is_next(file: SourceFile, layout: Layout, source: FrameSource, rows: Rows, out: Array) -> bool:
-    """Tell whether the pixels wanted are what follows the header, and can be read into the block."""
-    return (
-        layout.ranges is None
-        and source.tile < 0
-        and source.frame == rows[0] == 0
-        and file.inflated is None
-        and file.pixel_offset <= HEADER_BYTES_MAX
-        and _is_direct(layout, out, rows)
-    )
+    return values.apply(stored, *values.transform_of(source, rule), out)
 
 
 def _place(stored: Array, source: FrameSource, rule: ValueRule, out: Array) -> bool:
     if stored.shape != out.shape:
         raise SourceError(Code.DECODE, f"the frame has shape {stored.shape}, the volume wants {out.shape}")
-    transform = transform_of(source, rule)
+    transform = values.transform_of(source, rule)
     if source.format.photometric.startswith("PALETTE") and stored.ndim == 3:
         transform = (1.0, 0.0, None)
     return values.apply(stored, *transform, out)
-
-
-def transform_of(source: FrameSource, rule: ValueRule) -> tuple[float, float, bytes | None]:
-    """Return slope, intercept and Modality LUT that make a frame's output values of its stored ones.
-
-    Inversion is part of them: the largest value of the declared range minus the value (floats declare none).
-    """
-    slope, intercept, lut = source.slope, source.intercept, source.lut
-    if rule.values == "stored":
-        slope, intercept, lut = 1.0, 0.0, None
-    if not rule.invert or source.format.keyword in native.FLOATS:
-        return slope, intercept, lut
-    if lut is not None:
-        table = np.frombuffer(lut, "<u2", offset=4)
-        return slope, intercept, lut[:4] + (table.max() - table).astype("<u2").tobytes()
-    top = max(end * slope + intercept for end in _declared_range(source.format))
-    return -slope, top - intercept, None
-
-
-def _declared_range(pixels: PixelFormat) -> tuple[int, int]:
-    """Return what the bits stored allow, or all allocated ones where their number cannot be right."""
-    bits = pixels.bits_stored if 0 < pixels.bits_stored <= pixels.bits_allocated else pixels.bits_allocated
-    if pixels.signed:
-        return -(1 << (bits - 1)), (1 << (bits - 1)) - 1
-    return 0, (1 << bits) - 1
 
 
 # ---------------------------------------------------------------------------- equality

@@ -8,10 +8,38 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastdcm.model import FrameSource, PixelFormat, ValueRule
+from fastdcm.pixels import native
+
 Array = npt.NDArray[Any]
 
 BLOCK = 2**16
 """Values that go through float64 at once: half a MiB, which stays in the cache."""
+
+
+def transform_of(source: FrameSource, rule: ValueRule) -> tuple[float, float, bytes | None]:
+    """Return slope, intercept and Modality LUT that make a frame's output values of its stored ones.
+
+    Inversion is part of them: the largest value of the declared range minus the value (floats declare none).
+    """
+    slope, intercept, lut = source.slope, source.intercept, source.lut
+    if rule.values == "stored":
+        slope, intercept, lut = 1.0, 0.0, None
+    if not rule.invert or source.format.keyword in native.FLOATS:
+        return slope, intercept, lut
+    if lut is not None:
+        table = np.frombuffer(lut, "<u2", offset=4)
+        return slope, intercept, lut[:4] + (table.max() - table).astype("<u2").tobytes()
+    top = max(end * slope + intercept for end in _declared_range(source.format))
+    return -slope, top - intercept, None
+
+
+def _declared_range(pixels: PixelFormat) -> tuple[int, int]:
+    """Return what the bits stored allow, or all allocated ones where their number cannot be right."""
+    bits = pixels.bits_stored if 0 < pixels.bits_stored <= pixels.bits_allocated else pixels.bits_allocated
+    if pixels.signed:
+        return -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+    return 0, (1 << bits) - 1
 
 
 def apply(stored: Array, slope: float, intercept: float, lut: bytes | None, out: Array) -> bool:
