@@ -130,6 +130,10 @@ COLUMNS: tuple[Column, ...] = (
     Column("intercept", "float", "frame", 0x00281052),
     Column("rescale_type", "text", "frame", 0x00281054),  # or DoseUnits
     Column("units", "text", "frame", 0x00541001),
+    Column("real_world_slope", "float", "frame"),  # of the frame's first Real World Value Mapping: recorded alone
+    Column("real_world_intercept", "float", "frame"),
+    Column("real_world_unit", "text", "frame"),
+    Column("philips_scale_slope", "float", "frame"),  # (2005,100E) of enhanced objects
     Column("modality_lut", "bytes", "frame"),  # int32 LE first value mapped, then uint16 LE entries; null: none
     # --- what may separate repeats and volumes
     Column("image_type", "text", "frame", 0x00080008),  # FrameType where a functional group has it
@@ -151,6 +155,9 @@ COLUMNS: tuple[Column, ...] = (
     Column("acquisition_time", "float", "frame", 0x00080032),  # s since midnight
     Column("content_time", "float", "frame", 0x00080033),  # s since midnight
     Column("complex_component", "text", "frame", 0x00089208),
+    Column("asl_context", "text", "frame"),
+    Column("dimension_name", "text", "frame"),  # what a Dimension Index points to that no other column has
+    Column("dimension_value", "float", "frame"),
     Column("kvp", "float", "frame", 0x00180060),
     Column("segment", "int", "frame"),  # ReferencedSegmentNumber
     Column("detector", "int", "frame"),  # NM DetectorVector

@@ -14,7 +14,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fastdcm.model import FRAME_COLUMNS, Column
-from fastdcm.scan import elements, rules, special
+from fastdcm.scan import elements, real_world, rules, special
+from fastdcm.scan.dimensions import name_frames
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -78,6 +79,7 @@ def _grouped_rows(dataset: Dataset, row: Row, base: Row, n_frames: int) -> list[
         item = per_frame[frame] if frame < len(per_frame) else None
         rows.append({"frame": frame, **base, **read_groups(item, _CONVERTED_PER_FRAME, charsets, modality, seen)})
     _fill_window(row, shared, per_frame, charsets)
+    name_frames(dataset, shared, per_frame, rows)
     return rows
 
 
@@ -101,6 +103,9 @@ def read_groups(item: Dataset | None, converted: int, charsets: Sequence[str], m
             values |= _once(item, (tag,), seen, partial(_macro, item, tag, read, charsets))
     if not there.isdisjoint(_SPACINGS):
         values |= _once(item, _SPACINGS, seen, lambda: _spacing(item, modality))
+    philips = real_world.philips_sequence(item)
+    if philips is not None:
+        values |= _there({"philips_scale_slope": real_world.philips_scale_slope(item, philips)})
     return values
 
 
@@ -212,6 +217,8 @@ _MACROS: tuple[tuple[int, Reader], ...] = (
     (0x00209310, _temporal_offset),  # Temporal Position
     (0x00189114, _reader(echo_time=0x00189082)),  # MR Echo
     (0x00189117, _diffusion),  # MR Diffusion
+    (0x00189251, _reader(asl_context=0x00189257)),  # MR Arterial Spin Labeling
+    (real_world.MAPPING, real_world.read_mapping),
     *((tag, _reader(image_type=0x00089007, complex_component=0x00089208)) for tag in _FRAME_TYPES),
     (0x00189314, _reader(kernel=0x00181210)),  # CT Reconstruction
     (0x00189325, _reader(kvp=0x00180060)),  # CT X-Ray Details

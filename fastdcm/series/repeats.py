@@ -33,13 +33,17 @@ class Tag(NamedTuple):
 CHANNEL_TAGS = (
     Tag("image_type", "c", None, "Image Type (0008,0008), values 3 onwards", ("image_type",)),
     Tag("complex_component", "c", None, "Complex Image Component (0008,9208)", ("complex_component",)),
+    Tag("asl_context", "c", None, "ASL Context (0018,9257)", ("asl_context",)),
     Tag("echo_time", "c", "ms", "Echo Time (0018,0081)", ("echo_time",), 3),
     Tag("b_value", "c", "s mm-2", "the b-value (0018,9087)", ("b_value",), 1),
     Tag("b_vector", "c", "s mm-2", "the b-value and its direction (0018,9089)", ("b_value", "b_x", "b_y", "b_z"), 4),
     Tag("kvp", "c", "kV", "KVP (0018,0060)", ("kvp",), 3),
     Tag("energy_window", "c", None, "Energy Window Vector (0054,0010)", ("energy_window",)),
     Tag("segment", "c", None, "Referenced Segment Number (0062,000B)", ("segment",)),
+    Tag("dimension", "c", None, "a dimension (0020,9222)", ("dimension_value",)),
 )
+DIMENSION_UNITS = {"inversion_times": "ms", "flip_angle": "degree", "repetition_time": "ms"}
+"""``dimension`` stands for what ``dimension_name`` says; some of these have units."""
 TIME_TAGS = (
     Tag("temporal_position", "t", None, "Temporal Position (0020,0100)", ("temporal_position",)),
     Tag("trigger_time", "t", "ms", "Trigger Time (0018,1060)", ("trigger_time",)),
@@ -278,12 +282,15 @@ def _axis(frames: Frames, factor: Factor, cells: Ints) -> Axis:
     tag = factor.tag
     if tag.role == "repeat":
         return Axis("t", "repeat", None, tuple(range(factor.size)), inferred=True)
-    values = tag_values(frames, tag)
+    values, role, unit = tag_values(frames, tag), tag.role, tag.unit
+    if role == "dimension":
+        role = next(name for name in frames.texts["dimension_name"].tolist() if name)
+        unit = DIMENSION_UNITS.get(role)
     steps = cells[:, 0, :] if tag.axis == "t" else cells[0, :, :]
     table = [[values[row] for row in step] for step in steps.tolist()]
     if all(value == step[0] for step in table for value in step):
-        return Axis(tag.axis, tag.role, tag.unit, tuple(step[0] for step in table))
-    return Axis(tag.axis, tag.role, tag.unit, tuple(tuple(step) for step in table), per_slice=True)
+        return Axis(tag.axis, role, unit, tuple(step[0] for step in table))
+    return Axis(tag.axis, role, unit, tuple(tuple(step) for step in table), per_slice=True)
 
 
 def _inferred_reason(axis: Axis) -> Reason:

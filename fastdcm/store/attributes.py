@@ -21,11 +21,12 @@ from fastdcm.version import __version__
 
 SLICE_NUMBERS = (
     "acquisition_number", "temporal_position", "in_stack_position", "echo_time", "b_value", "trigger_time",
-    "cardiac_phase", "frame_reference_time", "kvp", "segment", "detector", "energy_window",
+    "cardiac_phase", "frame_reference_time", "kvp", "segment", "detector", "energy_window", "angular_view",
+    "frame_offset_ms", "real_world_slope", "real_world_intercept", "philips_scale_slope", "dimension_value",
 )  # fmt: skip
 SLICE_TIMES = ("acquisition_time", "content_time")
 """Seconds since midnight."""
-SLICE_TEXTS = ("stack_id", "complex_component", "image_type", "photometric")
+SLICE_TEXTS = ("stack_id", "complex_component", "asl_context", "image_type", "photometric")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -162,6 +163,8 @@ def slices_attributes(plan: VolumePlan, modality: Transform) -> Json:
     times = () if plan.metadata == "none" else SLICE_TIMES
     for name in (*SLICE_NUMBERS, *times):
         slices[name] = column(_values(numbers[name], whole=COLUMN[name].kind != "float"))
+    slices["real_world_unit"] = column(_texts(frames.texts["real_world_unit"]))
+    slices["dimension_name"] = column(_texts(frames.texts["dimension_name"]))
     slices["b_vector"] = vectors = column(_rows(frames.vectors("b_x", "b_y", "b_z")))
     if vectors is not None:
         slices["b_vector_frame"] = "image" if "image" in frames.texts["b_frame"].tolist() else "patient"

@@ -175,6 +175,83 @@ def test_ct_and_segment_macros(tmp_path: Path) -> None:
     assert row["image_type"] == "ORIGINAL\\PRIMARY"
 
 
+@pytest.mark.parametrize("syntax", [uids.ExplicitVRLittleEndian, uids.ImplicitVRLittleEndian, uids.ExplicitVRBigEndian])
+def test_what_makes_values_physical_is_recorded_by_frame(tmp_path: Path, syntax: str) -> None:
+    groups = []
+    for k in range(3):
+        unit = item(CodeValue="Bq/ml", CodingSchemeDesignator="UCUM", CodeMeaning="secret")
+        mapping = item(RealWorldValueSlope=3.0 + k, RealWorldValueIntercept=-1.0, MeasurementUnitsCodeSequence=[unit])
+        group, inner = item(RealWorldValueMappingSequence=[mapping, item(RealWorldValueSlope=99.0)]), Dataset()
+        inner.private_block(0x2005, "Philips MR Imaging DD 002", create=True).add_new(0x0E, "FL", 77.0)
+        inner.private_block(0x2005, "Philips MR Imaging DD 001", create=True).add_new(0x0E, "FL", 0.375 + k)
+        group.private_block(0x2005, "Philips MR Imaging DD 005", create=True).add_new(0x0F, "SQ", [inner])
+        groups.append(group)
+    path = make(
+        tmp_path / "a.dcm",
+        3,
+        uids.EnhancedMRImageStorage,
+        syntax=syntax,
+        Modality="MR",
+        PerFrameFunctionalGroupsSequence=groups,
+    )
+    names = ("real_world_slope", "real_world_intercept", "real_world_unit", "philips_scale_slope")
+    found = [tuple(frame[name] for name in names) for frame in read(path)[1]]
+    assert found == [(3.0 + k, -1.0, "Bq/ml", 0.375 + k) for k in range(3)]
+
+
+def dimension(pointer: int, group: int | None = None) -> Dataset:
+    made = item(DimensionIndexPointer=pointer)
+    if group is not None:
+        made.FunctionalGroupPointer = group
+    return made
+
+
+STACK = dimension(0x00209057, 0x00209111)
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "expected"),
+    [
+        ([STACK, dimension(0x00189079, 0x00189115)], ("inversion_times", [100.0, 100.0, 900.0, 900.0])),
+        ([dimension(0x00181314, 0x00189112)], ("flip_angle", [5.0, 5.0, 30.0, 30.0])),
+        ([dimension(0x00181314)], ("flip_angle", [1.0, 1.0, 2.0, 2.0])),  # no group: the index stands for the value
+        ([dimension(0x00189079, 0x00189112)], ("inversion_times", [1.0, 1.0, 2.0, 2.0])),  # not in that group
+        (
+            [dimension(0x20051413, 0x00189112), dimension(0x00181314, 0x00189112)],
+            ("flip_angle", [5.0, 5.0, 30.0, 30.0]),
+        ),
+        ([STACK, dimension(0x00209128, 0x00209111)], (None, [None] * 4)),  # columns have these
+        ([], (None, [None] * 4)),
+    ],
+)
+def test_dimensions_name_what_no_column_has(
+    tmp_path: Path, dimensions: list[Dataset], expected: tuple[str | None, list[float | None]]
+) -> None:
+    groups = []
+    for k in range(4):
+        index = [k % 2 + 1 if made is STACK else k // 2 + 1 for made in dimensions]
+        groups.append(
+            item(
+                FrameContentSequence=[item(DimensionIndexValues=index or None, InStackPositionNumber=k % 2 + 1)],
+                MRModifierSequence=[item(InversionTimes=[100.0, 900.0][k // 2])],
+                MRTimingAndRelatedParametersSequence=[item(FlipAngle=[5.0, 30.0][k // 2])],
+                MRArterialSpinLabelingSequence=[item(ASLContext=["CONTROL", "LABEL"][k // 2])],
+            )
+        )
+    path = make(
+        tmp_path / "a.dcm",
+        4,
+        uids.EnhancedMRImageStorage,
+        Modality="MR",
+        DimensionIndexSequence=dimensions or None,
+        PerFrameFunctionalGroupsSequence=groups,
+    )
+    _, frames = read(path)
+    assert {frame["dimension_name"] for frame in frames} == {expected[0]}
+    assert [frame["dimension_value"] for frame in frames] == expected[1]
+    assert [frame["asl_context"] for frame in frames] == ["CONTROL", "CONTROL", "LABEL", "LABEL"]
+
+
 @pytest.mark.parametrize("items", [0, 1, 5])
 def test_a_wrong_number_of_items_keeps_what_is_shared(tmp_path: Path, items: int) -> None:
     shared = item(

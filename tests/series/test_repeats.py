@@ -68,6 +68,12 @@ def test_each_time_tag_separates(column: str, role: str, unit: str | None) -> No
         ({"echo_time": lambda t, z: 2.3 * (t + 1)}, "echo_time", (2.3, 4.6, pytest.approx(6.9))),
         ({"b_value": lambda t, z: (0, 500, 1000)[t]}, "b_value", (0, 500, 1000)),
         ({"kvp": lambda t, z: (80, 100, 140)[t]}, "kvp", (80, 100, 140)),
+        ({"asl_context": lambda t, z: ("CONTROL", "LABEL", "M_ZERO_SCAN")[t]}, "asl_context", None),
+        (
+            {"dimension_name": lambda t, z: "flip_angle", "dimension_value": lambda t, z: (2, 10, 30)[t]},
+            "flip_angle",
+            (2, 10, 30),
+        ),
     ],
 )
 def test_each_channel_tag_separates(columns: dict[str, Any], role: str, values: tuple[Any, ...] | None) -> None:
