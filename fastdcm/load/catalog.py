@@ -32,6 +32,21 @@ def read_catalog(folder: Path, ours: Mapping[str, Any]) -> pa.Table:
     return table
 
 
+def read_references(folder: Path, *, volume: str | None = None) -> pa.Table:
+    """Read what objects refer to, or what refers to one volume; None columns and rows where there is no table."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    path = folder / "references.parquet"
+    if not path.is_file():  # of a store before this table, or left out
+        return pa.table({"class": pa.array([], pa.string()), "volume": pa.array([], pa.string())})
+    try:
+        chosen = None if volume is None else [("volume", "=", volume)]
+        return pyarrow.parquet.read_table(path, memory_map=False, filters=chosen)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read: {error}; running the conversion again rebuilds it") from None
+
+
 def write_catalog(table: pa.Table, path: str | Path) -> None:
     """Write a catalogue (``scan --out map.parquet``). Raises TargetError where the file cannot be written."""
     import pyarrow.parquet

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastdcm.errors import GeometryError, UsageError
-from fastdcm.load.catalog import inside, read_catalog
+from fastdcm.load.catalog import inside, read_catalog, read_references
 from fastdcm.model import Floats, Json
 
 if TYPE_CHECKING:
@@ -123,6 +123,12 @@ class Volume:
     def slices(self) -> Json:
         """Columns by slice (position, instance number, ...): lists by [t][c][z] in C order, without colour."""
         return self._part("slices")
+
+    @cached_property
+    def references(self) -> pa.Table:
+        """The rows of ``Store.references`` that are about this volume; none where it stands alone."""
+        *above, study, series, name = self.path.absolute().parts
+        return read_references(Path(*above), volume=f"{study}/{series}/{name}")
 
     @property
     def colour(self) -> bool:
@@ -299,6 +305,14 @@ class Store(Sequence[Volume]):
     def volumes(self) -> tuple[Volume, ...]:
         """The volumes, in the order of ``table``; each is opened when it is first used."""
         return tuple(Volume(self.path / inside(name)) for name in self.table.column("volume").to_pylist())
+
+    @cached_property
+    def references(self) -> pa.Table:
+        """What reports, structure sets, segmentations and the like of the whole store are about (docs/store.md).
+
+        One row for each object, series that it refers to, and volume of that series.
+        """
+        return read_references(self.path)
 
     def query(self, where: str) -> Store:
         """Return the volumes for which an SQL expression over the columns of ``table`` is true.

@@ -18,6 +18,7 @@ from fastdcm.run.execute import Engine
 from fastdcm.run.ledger import Ledger, Outcomes, count_outcomes
 from fastdcm.run.progress import Callback
 from fastdcm.run.records import FrameNote, Journal, Record, StoredColumns, write_journal, write_sources
+from fastdcm.run.references import holders_in, references_table
 from fastdcm.run.report import Failure, Report
 from fastdcm.run.series import SeriesEntry
 from fastdcm.run.survey import SeriesMap
@@ -31,6 +32,7 @@ from fastdcm.run.tables import (
     write_tables,
 )
 from fastdcm.run.target import Target
+from fastdcm.scan.references import count_objects
 from fastdcm.store.commit import writing
 from fastdcm.version import __version__
 
@@ -252,6 +254,7 @@ def make_report(run: Run, state: State, outcomes: Outcomes, started: float, warn
         files=len(outcomes.outcome),
         outcomes=totals,
         codes=codes,
+        objects=count_objects(state.map.index),
         volumes={"written": len(state.written & state.records.keys()), **counts, "kept": len(kept)},
         bytes_read=state.bytes_read,
         bytes_written=state.bytes_written,
@@ -284,13 +287,15 @@ def write_account(run: Run, engine: Engine, state: State, outcomes: Outcomes, re
     from fastdcm.store.metadata import root_document
 
     files = {volume.path: volume.files for volume in state.volumes() if state.is_published(volume)}
+    frames = frames_table([VolumeFrames(record, files.get(path)) for path, record in state.records.items()])
     tables: Mapping[str, pa.Table] = {
         "catalog": catalog_of([state.records[path] for path in sorted(state.records, key=_natural)]),
         "files": files_table(state.map.index, outcomes),
-        "frames": frames_table([VolumeFrames(record, files.get(path)) for path, record in state.records.items()]),
+        "frames": frames,
+        "references": references_table(state.map.index, holders_in(frames), engine),
     }
     generation = generation_of(tables)
-    root = root_document(generation, run.options.metadata)
+    root = root_document(generation, run.options.metadata, references="references.parquet")
     if is_written(run.target.dest, tables, root):
         return
     document = _report_document(run, engine, report, generation)
@@ -311,6 +316,7 @@ def _report_document(run: Run, engine: Engine, report: Report, generation: str) 
     return {
         "generation": generation,
         "totals": {"files": report.files, "outcomes": report.outcomes, "codes": report.codes},
+        "objects": report.objects,
         "volumes": report.volumes,
         "bytes": {"read": report.bytes_read, "written": report.bytes_written},
         "options": {name: value for name, value in options.items() if name != "tolerances"},

@@ -32,6 +32,8 @@ class Report:
     """Files by ``outcome/code``, those with a code."""
     volumes: Mapping[str, int]
     """written, unchanged (published before, same digest), failed, filtered, kept (published before, sources gone)."""
+    objects: Mapping[str, int] = field(default_factory=dict)
+    """Files by the name of their class: those without an image, and segmentations, doses and parametric maps."""
     bytes_read: int = 0
     bytes_written: int = 0
     seconds: float = 0.0
@@ -56,6 +58,7 @@ class Report:
             "files": self.files,
             "outcomes": dict(self.outcomes),
             "codes": dict(self.codes),
+            "objects": dict(self.objects),
             "volumes": dict(self.volumes),
             "bytes_read": self.bytes_read,
             "bytes_written": self.bytes_written,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
@@ -30,6 +31,7 @@ from fastdcm.run.execute import Engine, map_tasks, start_engine
 from fastdcm.run.options import Source, check_options, source_list
 from fastdcm.run.progress import Callback, Progress, silent
 from fastdcm.run.records import FrameNote, Journal
+from fastdcm.run.references import planned_holders, references_table
 from fastdcm.run.regroup import Context, leave_out_bad
 from fastdcm.run.select import select
 from fastdcm.run.series import Names, SeriesEntry, name_series
@@ -48,7 +50,7 @@ BAD_BY_HEADER = (Code.TRUNCATED, Code.UNSUPPORTED_SYNTAX)
 A file that ends before its pixel element is no image: its outcome is final."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class SeriesMap:
     """Everything that the headers say about the sources."""
 
@@ -78,6 +80,16 @@ class SeriesMap:
     def plans(self) -> Sequence[VolumePlan]:
         """All volumes, selected or not; each is worked out when it is asked for."""
         return Lazy(len(self.facts.series), self._plan)
+
+    @cached_property
+    def references(self) -> pa.Table:
+        """What reports, structure sets, segmentations and the like are about: read when it is first asked for.
+
+        One row for each object, series that it refers to, and volume of that series; docs/store.md has the columns.
+        """
+        facts = self.facts
+        holders = planned_holders(self.index, self.table["volume"], facts.starts, facts.files)
+        return references_table(self.index, holders)
 
     def _plan(self, row: int) -> VolumePlan:
         return self.book[int(self.facts.series[row])].plans[self.facts.place(row)]
@@ -388,4 +400,4 @@ def _with_bad_images(index: Index) -> tuple[Index, Mapping[int, FrameNote]]:
 def _selection_warnings(volumes: int, left_out: Mapping[str, Reason], options: Options) -> Iterator[str]:
     chosen = options.where is not None or options.image_type is not None
     if chosen and volumes and len(left_out) == volumes:
-        yield f"the selection leaves out all {volumes} volumes"
+        yield f"the selection leaves out {'the only volume' if volumes == 1 else f'all {volumes} volumes'}"

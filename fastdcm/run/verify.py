@@ -283,7 +283,7 @@ def _check_tables(store: Store) -> Findings:
         Mismatch(name, "tables", None, "is in the store and not in the catalogue") for name in sorted(there - names)
     ]
     generation = (store.attributes.get("fastdcm") or {}).get("generation")
-    for name in ("catalog", "files", "frames"):
+    for name in ("catalog", "files", "frames", "references"):
         path = store.path / f"{name}.parquet"
         if not path.exists():
             continue

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -90,13 +90,23 @@ class _Bytes:
         return self._file.read(min(count, max(self.size - offset, 0)))
 
 
-def list_elements(path: str) -> Listing:
+class Wanted(NamedTuple):
+    """Which top-level elements of a data set are listed; others are stepped over."""
+
+    tags: frozenset[int]
+    is_end: Callable[[int], bool]
+    """Whether the list may end before a top-level tag."""
+
+
+def list_elements(path: str, wanted: Wanted | None = None) -> Listing:
     """List all elements of a file.
 
     Parameters
     ----------
     path : str
         A file.
+    wanted : Wanted, optional
+        List only these of the data set, and what is in them.
 
     Returns
     -------
@@ -123,7 +133,7 @@ def list_elements(path: str) -> Listing:
         if listing.syntax == rules.DEFLATED and source.read(position + 4, 2) not in rules.VRS:
             source, position = _inflated(source, position), 0
         if listing.problem is None:
-            _Walk(source, listing).run(position)
+            _Walk(source, listing, wanted=wanted).run(position)
     return listing
 
 
@@ -150,8 +160,9 @@ def _inflated(source: _Bytes, position: int) -> _Bytes:
 class _Walk:
     """The walk of group 2 (``meta``) or of a data set."""
 
-    def __init__(self, source: _Bytes, listing: Listing, *, meta: bool = False) -> None:
-        self.source, self.listing, self.meta = source, listing, meta
+    def __init__(self, source: _Bytes, listing: Listing, *, meta: bool = False, wanted: Wanted | None = None) -> None:
+        self.source, self.listing, self.meta, self.wanted = source, listing, meta, wanted
+        self.listed = True
         self.heads = self.descents = self.last = self.kept_bytes = 0
 
     def run(self, position: int) -> int:
@@ -225,6 +236,9 @@ class _Walk:
             raise _Ended(position, "something else than an element is in its place")
         if level.depth == 0:
             self.keep_order(tag, position)
+            self.listed = self.wanted is None or tag in self.wanted.tags
+            if self.wanted is not None and self.wanted.is_end(tag):
+                raise _Ended(position, None)
         undefined = length == _UNDEFINED
         pixels = tag in rules.PIXEL_KEYWORDS or (undefined and vr in ("OB", "OW"))
         if not pixels and (undefined or resolve_vr(tag, vr, False) == "SQ"):
@@ -249,7 +263,11 @@ class _Walk:
             self.add(element)
             return self.fragments(start)
         there = self.source.size - start
-        if not pixels and element.length <= min(there, VALUE_BYTES_MAX, ALL_BYTES_MAX - self.kept_bytes):
+        if (
+            self.listed
+            and not pixels
+            and element.length <= min(there, VALUE_BYTES_MAX, ALL_BYTES_MAX - self.kept_bytes)
+        ):
             self.kept_bytes += element.length
             element = element._replace(value=self.source.read(start, element.length))
         self.add(element)
@@ -270,7 +288,9 @@ class _Walk:
         raise _Ended(position, "the encapsulated pixels have no end")
 
     def add(self, element: Listed) -> None:
-        """List an element unless it is too deep, or one too many."""
+        """List an element unless nobody wants it, or it is too deep, or one too many."""
+        if not self.listed:
+            return
         if len(self.listing.elements) >= ELEMENTS_MAX:
             raise _Ended(0, f"only the first {ELEMENTS_MAX} elements are listed")
         if element.depth <= DEPTH_MAX:
