@@ -106,6 +106,7 @@ class Code(StrEnum):
     DTYPE_FALLBACK = "dtype-fallback"
     FRAMES_DROPPED = "frames-dropped"
     FRAMES_FILLED = "frames-filled"
+    FILES_LOST = "files-lost"
     BURNED_IN_RISK = "burned-in-risk"
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fastdcm.errors import GeometryError
+from fastdcm.load.volume import Volume
 from tests import dicomgen
 from tests.converted import check_series, convert, part
 
@@ -179,6 +180,104 @@ def test_a_file_cut_short_can_be_dropped_or_filled(source: Path) -> None:
     assert (values[2] == FILL).all()
     assert broken.affine is not None
     np.testing.assert_allclose(volume.affine(), broken.affine, atol=1e-6)
+
+
+def cut_header(path: Path, tag: bytes) -> None:
+    """Let a file end before an element (little endian group, element and VR)."""
+    whole = path.read_bytes()
+    assert whole.count(tag) == 1
+    path.write_bytes(whole[: whole.index(tag)])
+
+
+ROWS, POSITION, SERIES = b"\x28\x00\x10\x00US", b"\x20\x00\x32\x00DS", b"\x20\x00\x0e\x00UI"
+
+
+@pytest.mark.parametrize("k", [2, 4])
+def test_a_file_cut_inside_its_header_withholds_its_volume(source: Path, k: int) -> None:
+    series = dicomgen.make_series(source / "a")
+    whole = dicomgen.make_series(source / "b", series="other", rows=9, seed=3)
+    cut_header(series.paths[k], ROWS)
+    converted = convert(source)
+    files = converted.files()
+    assert files[series.paths[k]] == ("failed", "no-pixels")
+    assert {files[path] for i, path in enumerate(series.paths) if i != k} == {("failed", "sibling-failed")}
+    (volume,) = converted.store.volumes
+    check_series(volume, whole)
+    here = [i for i in range(5) if i != k]
+    (dropped,) = convert(source, name="drop.zarr", on_bad_frame="drop").of_series(series.series_uid)
+    np.testing.assert_array_equal(dropped.numpy(), series.values[here])
+    assert "frames-dropped" in reasons(dropped)
+
+
+def test_a_file_cut_inside_its_header_can_be_filled(source: Path) -> None:
+    series = dicomgen.make_series(source)
+    cut_header(series.paths[2], ROWS)
+    (volume,) = convert(source, on_bad_frame="fill").store.volumes
+    np.testing.assert_array_equal(volume.numpy()[[0, 1, 3, 4]], series.values[[0, 1, 3, 4]])
+    assert (volume.numpy()[2] == FILL).all()
+    assert series.affine is not None
+    np.testing.assert_allclose(volume.affine(), series.affine, atol=1e-6)
+
+
+def test_a_file_cut_before_its_position_flags_the_stacks_of_its_series(source: Path) -> None:
+    series = dicomgen.make_series(source)
+    single = dicomgen.make_series(source, n=1, orientation=dicomgen.SAGITTAL, first=9, seed=3)
+    other = dicomgen.make_series(source, series="other", seed=4)
+    cut_header(series.paths[4], POSITION)
+    converted = convert(source)
+    assert converted.files()[series.paths[4]] == ("failed", "no-pixels")
+    stack, alone = converted.of_series(series.series_uid)
+    np.testing.assert_array_equal(stack.numpy(), series.values[:4])
+    assert reasons(stack)[-1] == "files-lost"
+    np.testing.assert_array_equal(alone.numpy(), single.values)
+    assert "files-lost" not in reasons(alone)
+    assert reasons(converted.of_series(other.series_uid)[0]) == []
+
+
+def test_a_file_cut_before_its_series_is_in_no_series(source: Path) -> None:
+    series = dicomgen.make_series(source)
+    cut_header(series.paths[4], SERIES)
+    converted = convert(source)
+    assert converted.files()[series.paths[4]][0] == "failed"
+    (volume,) = converted.store.volumes
+    np.testing.assert_array_equal(volume.numpy(), series.values[:4])
+    assert reasons(volume) == []
+
+
+@pytest.mark.parametrize(("step", "k"), [(0, 0), (1, 2), (2, 3)])
+def test_a_bad_frame_of_a_4d_volume_is_one_filled_cell(source: Path, step: int, k: int) -> None:
+    steps = [dicomgen.make_series(source, n=4, first=4 * t, seed=t, TemporalPositionIdentifier=t + 1) for t in range(3)]
+    path = steps[step].paths[k]
+    path.write_bytes(path.read_bytes()[:-100])
+    (volume,) = convert(source, on_bad_frame="fill").store.volumes
+    expected = np.stack([one.values for one in steps])
+    expected[step, k] = FILL
+    np.testing.assert_array_equal(volume.numpy(), expected)
+    assert part(volume, "dims")["t"]["values"] == [1, 2, 3]
+    present = np.ones((3, 4), bool)
+    present[step, k] = False
+    assert part(volume, "slices")["present"] == present.ravel().tolist()
+    assert reasons(volume) == ["frames-filled"]
+    assert steps[0].affine is not None
+    np.testing.assert_allclose(volume.affine(), steps[0].affine, atol=1e-6)
+    complete, ragged = convert(source, name="drop.zarr", on_bad_frame="drop").store.volumes
+    assert complete.numpy().shape[0] == 2
+    assert ragged.numpy().shape[0] == 3
+
+
+def test_a_position_that_is_bad_in_every_step_is_a_missing_slice(source: Path) -> None:
+    steps = [dicomgen.make_series(source, n=5, first=5 * t, seed=t, TemporalPositionIdentifier=t + 1) for t in range(2)]
+    for one in steps:
+        one.paths[2].write_bytes(one.paths[2].read_bytes()[:-100])
+    (volume,) = convert(source, on_bad_frame="fill").store.volumes
+    expected = np.stack([one.values for one in steps])
+    expected[:, 2] = FILL
+    np.testing.assert_array_equal(volume.numpy(), expected)
+
+
+def reasons(volume: Volume) -> list[str]:
+    """Return the codes of a volume."""
+    return [reason["code"] for reason in volume.attributes["fastdcm"]["reasons"]]
 
 
 def test_without_positions_there_is_a_stack_and_no_affine(source: Path) -> None:

@@ -169,6 +169,10 @@ REASONS: Mapping[Code, ReasonText] = {
         "The place of images that cannot be used holds the fill value (`--on-bad-frame fill`).",
         "`--on-bad-frame drop` leaves them out.",
     ),
+    Code.FILES_LOST: ReasonText(
+        "Files of the series end inside their header, before what says where they lie: an image may be missing.",
+        "Copy them again.",
+    ),
     Code.BURNED_IN_RISK: ReasonText(
         "Names may stand in the pixels: by Burned In Annotation (0028,0301), or by the kind of image.",
         '`--where "not burned_in_risk"` leaves it out.',

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from fastdcm.errors import Code
 from fastdcm.model import Index, Options, Reason, Volume
 from fastdcm.run.answers import compare_pixels
@@ -24,7 +26,7 @@ from fastdcm.run.series import (
 )
 
 _LOST = (Code.FRAMES_DROPPED, Code.FRAMES_FILLED)
-_NOT_BY_GROUPING = (Code.UID_REUSED, Code.ONE_SLICE_SERIES)
+_NOT_BY_GROUPING = (Code.UID_REUSED, Code.ONE_SLICE_SERIES, Code.FILES_LOST)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,12 +73,39 @@ def _without(entry: SeriesEntry, bad: Bad, context: Context) -> SeriesEntry:
     from fastdcm.series.group import group
 
     all_bad = {**entry.bad, **bad}
-    grouping = group(entry.frames, gap_policy(context.options, all_bad), entry.answers, frozenset(all_bad))
-    volumes = tuple(_inherit(volume, entry, all_bad, context.options) for volume in grouping.volumes)
+    held = _held_open(entry, all_bad, context.options) if context.options.on_bad_frame == "fill" else frozenset()
+    options, gone = gap_policy(context.options, all_bad), frozenset(all_bad) - held
+    grouping = group(entry.frames, options, entry.answers, gone)
+    emptied = (_emptied(volume, held) for volume in grouping.volumes)
+    volumes = tuple(_inherit(volume, entry, all_bad, context.options) for volume in emptied)
     after = SeriesEntry(entry.frames, replace(grouping, volumes=volumes), entry.answers, all_bad)
     if not entry.plans:
         return after
     return plan_series(after, context.options, context.names, context.index, _numbers_of(entry))
+
+
+def _held_open(entry: SeriesEntry, bad: Bad, options: Options) -> frozenset[int]:
+    """Return the bad rows whose cell of a 4-D volume is filled: another step has an image at their position.
+
+    Left out, they would break up the step that they are in.
+    """
+    from fastdcm.series.cut import lost_rows
+    from fastdcm.series.group import group
+
+    unplaced = lost_rows(entry.frames, bad) | spare_rows(entry.frames, bad)
+    held: set[int] = set()
+    for volume in group(entry.frames, gap_policy(options, bad), entry.answers, unplaced).volumes:
+        usable = (volume.cells >= 0) & ~np.isin(volume.cells, list(bad))
+        if volume.cells[:, :, 0].size > 1 and usable.any(axis=(0, 1)).all():
+            held |= bad.keys() & set(volume.cells.ravel().tolist())
+    return frozenset(held)
+
+
+def _emptied(volume: Volume, held: frozenset[int]) -> Volume:
+    """Return a volume whose bad cells hold no frame."""
+    if held.isdisjoint(volume.cells.ravel().tolist()):
+        return volume
+    return replace(volume, cells=np.where(np.isin(volume.cells, list(held)), -1, volume.cells))
 
 
 def _inherit(volume: Volume, entry: SeriesEntry, bad: Bad, options: Options) -> Volume:

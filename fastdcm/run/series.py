@@ -48,9 +48,26 @@ class Names(NamedTuple):
 
 def group_series(frames: Frames, options: Options, answers: tuple[Answer, ...], bad: Bad) -> SeriesEntry:
     """Group a series for the first time, with its bad frames in their places: the policy about them comes later."""
+    from fastdcm.series.cut import place_cut_files
     from fastdcm.series.group import group
 
-    return SeriesEntry(frames, group(frames, options, answers, spare_rows(frames, bad)), answers, bad)
+    frames = place_cut_files(frames, bad) if bad else frames
+    grouping = group(frames, options, answers, spare_rows(frames, bad) | _lost(frames, bad))
+    return SeriesEntry(frames, _flagged(grouping, frames, bad), answers, bad)
+
+
+def _lost(frames: Frames, bad: Bad) -> frozenset[int]:
+    from fastdcm.series.cut import lost_rows
+
+    return lost_rows(frames, bad) if bad else frozenset()
+
+
+def _flagged(grouping: Grouping, frames: Frames, bad: Bad) -> Grouping:
+    """Flag volumes that may lack a file whose place is unknown."""
+    from fastdcm.series.cut import flag_lost
+
+    lost = len(_lost(frames, bad) - spare_rows(frames, bad))
+    return replace(grouping, volumes=tuple(flag_lost(volume, frames, lost) for volume in grouping.volumes))
 
 
 def spare_rows(frames: Frames, bad: Bad) -> frozenset[int]:

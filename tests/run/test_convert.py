@@ -452,7 +452,7 @@ def test_volumes_that_will_not_be_written_cost_no_worker(source: Path) -> None:
     assert "the largest shard has 2 MiB" in warning
 
 
-def test_a_file_that_ends_before_its_pixels_takes_no_part(source: Path) -> None:
+def test_a_file_that_ends_before_its_pixels_takes_no_part_where_its_series_has_no_image(source: Path) -> None:
     made = dicomgen.make_series(source, n=4)
     other = dicomgen.make_series(source, n=1, series="other", patient="P2")
     data = other.paths[0].read_bytes()
@@ -460,6 +460,7 @@ def test_a_file_that_ends_before_its_pixels_takes_no_part(source: Path) -> None:
     plain = made.datasets[1].copy()
     del plain.PixelData
     plain.SOPInstanceUID = plain.file_meta.MediaStorageSOPInstanceUID = uids.UID("1.2.3")
+    plain.SeriesInstanceUID = uids.UID("1.2.5")
     dicomgen.save(plain, source / "plain.dcm")
     twin = made.datasets[2].copy()  # has the UID of an image of another series, which does not make it used twice
     twin.SeriesInstanceUID = uids.UID("1.2.4")
