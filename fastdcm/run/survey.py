@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Literal
@@ -26,11 +26,12 @@ from fastdcm.model import (
 )
 from fastdcm.run.across import OneSliceSeries, reused_uids, uid_warnings
 from fastdcm.run.answers import answer_questions
+from fastdcm.run.bad_images import with_bad_images
 from fastdcm.run.book import Collector, Lazy, SeriesBook, VolumeFacts
 from fastdcm.run.execute import Engine, map_tasks, start_engine
 from fastdcm.run.options import Source, check_options, source_list
 from fastdcm.run.progress import Callback, Progress, silent
-from fastdcm.run.records import FrameNote, Journal
+from fastdcm.run.records import Journal
 from fastdcm.run.references import planned_holders, references_table
 from fastdcm.run.regroup import Context, leave_out_bad
 from fastdcm.run.select import select
@@ -45,10 +46,6 @@ if TYPE_CHECKING:
 
 SMALLEST_BATCH, LARGEST_BATCH = 1024, 4096
 """Files of one header task; a task costs some ms whatever it holds, so they grow with what was found before."""
-BAD_BY_HEADER = (Code.TRUNCATED, Code.UNSUPPORTED_SYNTAX)
-"""Failures of the scan that leave a hole where the image belongs: it takes part in grouping, as a bad frame."""
-CUT_IN_HEADER = (Code.TRUNCATED, Code.NO_PIXELS, Code.BAD_HEADER)
-"""Failures of files that may end inside their header: beside images of their series they are bad frames too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,7 +222,7 @@ def map_index(
     """Group and plan what is in an index, a batch of series after the other; the rest as in ``survey_on``."""
     from fastdcm.series.frames import SeriesFrames
 
-    usable, faults = _with_bad_images(index)
+    usable, faults = with_bad_images(index)
     progress(Progress("group", files=index.instances.num_rows))
     frames = SeriesFrames(usable)
     book = SeriesBook(frames, faults, options, name_series(usable, journal), reused_uids(usable, frames), index)
@@ -369,67 +366,10 @@ def _without(
 def _batches(files: Iterable[FoundFile], workers: int) -> Iterator[list[FoundFile]]:
     """Cut into batches none of which is a large part of the whole, so that all workers are busy until the end."""
     stream, found = iter(files), 0
-    while batch := list(islice(stream, min(max(found // (2 * workers), SMALLEST_BATCH), LARGEST_BATCH))):
+    smallest = SMALLEST_BATCH if workers > 1 else LARGEST_BATCH
+    while batch := list(islice(stream, min(max(found // (2 * workers), smallest), LARGEST_BATCH))):
         yield batch
         found += len(batch)
-
-
-def _with_bad_images(index: Index) -> tuple[Index, Mapping[int, FrameNote]]:
-    """Return the index with the images that failed by their header as images, and what is wrong with each."""
-    import pyarrow.compute as pc
-
-    failed = np.flatnonzero(pc.equal(index.instances["outcome"], str(Outcome.FAILED)).fill_null(False).to_numpy())
-    names = ("code", "message", "sop_instance_uid", "pixel_keyword", "series_uid", "n_frames")
-    found = index.instances.select(names).take(failed).to_pylist() if len(failed) else []
-    told = dict(zip(failed.tolist(), found, strict=True))
-    cut = [row for row, one in told.items() if one["code"] in CUT_IN_HEADER and (one["n_frames"] or 1) == 1]
-    cut = [row for row in cut if told[row]["pixel_keyword"] is None or told[row]["code"] == Code.BAD_HEADER]
-    beside = _beside_images(index, [row for row in cut if told[row]["series_uid"]])
-    faults = {
-        row: FrameNote(one["sop_instance_uid"], 0, -1, one["code"], one["message"] or "")
-        for row, one in told.items()
-        if row in beside or (one["code"] in BAD_BY_HEADER and one["pixel_keyword"] is not None)
-    }
-    if not faults:
-        return index, faults
-    instances = _with_value(index.instances, "outcome", list(faults), None)
-    instances = _with_value(instances, "pixel_keyword", sorted(beside), "PixelData")
-    return replace(index, instances=instances), faults
-
-
-def _beside_images(index: Index, rows: Sequence[int]) -> frozenset[int]:
-    """Return those of some files whose series has images."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if not rows:
-        return frozenset()
-    names = ["patient_id", "study_uid", "series_uid"]
-    series = index.instances["series_uid"]
-    own = pa.array(sorted(set(series.take(pa.array(rows)).to_pylist())), pa.string())
-    near = pc.and_(index.instances["outcome"].is_null(), index.instances["pixel_keyword"].is_valid())
-    near = pc.and_(near, pc.is_in(series, own).fill_null(False))
-    images = {tuple(one.values()) for one in index.instances.select(names).filter(near).to_pylist()}
-    keys = index.instances.select(names).take(pa.array(rows)).to_pylist()
-    return frozenset(row for row, one in zip(rows, keys, strict=True) if tuple(one.values()) in images)
-
-
-def _with_value(table: pa.Table, name: str, rows: Sequence[int], value: str | None) -> pa.Table:
-    """Return a table with another value in some rows of a dictionary column; None is null."""
-    import pyarrow as pa
-
-    if not rows:
-        return table
-    place = table.schema.get_field_index(name)
-    column = table.select([name]).combine_chunks()[name].chunk(0)
-    absent = column.is_null().to_numpy(zero_copy_only=False).copy()
-    absent[list(rows)] = value is None
-    texts = column.dictionary if value is None else pa.array([*column.dictionary.to_pylist(), value], pa.string())
-    codes = column.indices.fill_null(0).to_numpy().copy()
-    codes[list(rows)] = 0 if value is None else len(texts) - 1
-    indices = pa.array(codes, column.indices.type, mask=absent)
-    changed = pa.DictionaryArray.from_arrays(indices, texts.cast(column.dictionary.type))
-    return table.set_column(place, table.schema.field(place), changed)
 
 
 def _selection_warnings(volumes: int, left_out: Mapping[str, Reason], options: Options) -> Iterator[str]:
