@@ -106,7 +106,8 @@ COLUMNS: tuple[Column, ...] = (
     Column("window_center", "text", "instance", 0x00281050),
     Column("window_width", "text", "instance", 0x00281051),
     Column("frame_time_ms", "float", "instance", 0x00181063),
-    Column("mosaic_tiles", "int", "instance"),  # slices inside one Siemens mosaic frame; 0: a mosaic of unknown count
+    Column("mosaic_tiles", "int", "instance"),  # slices inside one Siemens mosaic or UIH grid; 0: of unknown count
+    Column("mosaic_times", "string", "instance"),  # ms of each tile, joined by backslashes
     Column("normal_x", "float", "instance"),  # the mosaic's slice normal from the CSA header
     Column("normal_y", "float", "instance"),
     Column("normal_z", "float", "instance"),
@@ -158,6 +159,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("asl_context", "text", "frame"),
     Column("dimension_name", "text", "frame"),  # what a Dimension Index points to that no other column has
     Column("dimension_value", "float", "frame"),
+    Column("slice_time_ms", "float", "frame"),  # of a mosaic's tile after the start of its volume
     Column("kvp", "float", "frame", 0x00180060),
     Column("segment", "int", "frame"),  # ReferencedSegmentNumber
     Column("detector", "int", "frame"),  # NM DetectorVector

@@ -206,7 +206,14 @@ def _one_or_all(values: Sequence[Any]) -> Any:
 
 
 def _slice_timing(volume: Volume, grid: Grid, cells: _Cells, repetition_s: float | None) -> list[float] | None:
-    """Return when each slice was taken, s after the first one of its volume; None where that is not certain."""
+    """Return when each slice was taken, s after the first one of its volume; None where that is not certain.
+
+    Mosaics and grids tell it themselves; else acquisition times that repeat from volume to volume do.
+    """
+    told = cells.column(volume.slices.get("slice_time_ms"))
+    if grid.shape[0] == cells.shape[2] and all(isinstance(time, int | float) for row in told for time in row):
+        first = [round((time - min(told[0])) / 1000.0, 6) for time in told[0]]
+        return first if max(first) > 0 and all(row == told[0] for row in told) else None
     if repetition_s is None or cells.repeats[0] < 2 or cells.repeats[1] > 1 or grid.shape[0] != cells.shape[2]:
         return None
     column = cells.column(volume.slices.get("acquisition_time"))

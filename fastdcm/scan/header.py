@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from fastdcm.errors import Code, Outcome
 from fastdcm.model import COLUMN
-from fastdcm.scan import reference, rules
+from fastdcm.scan import grid, reference, rules
 from fastdcm.scan.bounded import NO_ELEMENTS
 from fastdcm.scan.columns import (
     MEDIA_CLASS,
@@ -40,6 +40,7 @@ Verdict = rules.Verdict | Fault
 STOPS = (
     0x00186011,  # ultrasound regions: spacing
     0x00283000,  # Modality LUT
+    *grid.STOPS,
     0x30040002,  # dose units and scaling
     0x3004000E,
     0x52009229,  # functional groups

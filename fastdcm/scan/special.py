@@ -16,6 +16,7 @@ import numpy as np
 
 from fastdcm.errors import Code
 from fastdcm.scan import elements, rules
+from fastdcm.scan.grid import read_grid
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -29,7 +30,7 @@ _TWO_D = 1
 
 
 def complete_instance(dataset: Dataset, row: Row) -> None:
-    """Fill slope and unit of a dose, position of a reconstructed NM, spacing of an ultrasound, the Modality LUT."""
+    """Fill slope and unit of a dose, position of a reconstructed NM, spacing of an ultrasound, a grid, the LUT."""
     modality = row["modality"]
     if is_dose(row):
         slope = elements.numbers(dataset, 0x3004000E, 1)
@@ -39,6 +40,8 @@ def complete_instance(dataset: Dataset, row: Row) -> None:
         _fill_nuclear_plane(dataset, row)
     elif modality == "US" and row["spacing_kind"] is None:
         row.update(_region_spacing(dataset, row))
+    elif modality == "MR":
+        row.update(read_grid(dataset, row))
     _fill_modality_lut(dataset, row)
 
 

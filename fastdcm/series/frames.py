@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -329,6 +329,7 @@ def _expand_mosaics(frames: Frames, series: Ints) -> tuple[Frames, Ints]:
     numbers = {**frames.numbers, "mosaic_tiles": tiles[source]}
     for name, values in _tile_geometry(frames, tiles[source], number).items():
         numbers[name] = np.where(mosaic, values, numbers[name])
+    numbers["slice_time_ms"] = _tile_times(frames.texts["mosaic_times"].tolist(), number.tolist())
     tile = np.where(mosaic, number, -1)
     return Frames(frames.instance, frames.frame, tile, numbers, frames.texts, frames.rescaled), series[source]
 
@@ -339,6 +340,13 @@ def _known_tiles(numbers: Mapping[str, Floats]) -> Floats:
     side = np.ceil(np.sqrt(np.fmax(tiles, 1)))
     whole = (np.mod(numbers["rows"], side) == 0) & (np.mod(numbers["columns"], side) == 0)
     return np.where(np.isnan(tiles) | (whole & (tiles <= MAX_TILES)), tiles, 0.0)
+
+
+def _tile_times(texts: Sequence[str | None], tiles: Sequence[int]) -> Floats:
+    """Return the time of each tile, ms; NaN where its mosaic has none."""
+    parsed = {text: [float(part) for part in text.split("\\")] for text in set(texts) if text}
+    times = [parsed[text][tile] if text else np.nan for text, tile in zip(texts, tiles, strict=True)]
+    return np.array(times, dtype=np.float64)
 
 
 def _tile_geometry(frames: Frames, tiles: Floats, number: Ints) -> dict[str, Floats]:

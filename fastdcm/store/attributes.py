@@ -22,7 +22,8 @@ from fastdcm.version import __version__
 SLICE_NUMBERS = (
     "acquisition_number", "temporal_position", "in_stack_position", "echo_time", "b_value", "trigger_time",
     "cardiac_phase", "frame_reference_time", "kvp", "segment", "detector", "energy_window", "angular_view",
-    "frame_offset_ms", "real_world_slope", "real_world_intercept", "philips_scale_slope", "dimension_value",
+    "slice_time_ms", "frame_offset_ms", "real_world_slope", "real_world_intercept", "philips_scale_slope",
+    "dimension_value",
 )  # fmt: skip
 SLICE_TIMES = ("acquisition_time", "content_time")
 """Seconds since midnight."""

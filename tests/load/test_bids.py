@@ -198,6 +198,17 @@ def test_slice_timing_where_the_times_repeat(tmp_path: Path, jitter: float, step
     assert fields["AcquisitionTime"] == "10:11:00.000000"
 
 
+def test_slice_timing_of_mosaics_is_the_scanners_own(tmp_path: Path) -> None:
+    made = dicomgen.make_mosaic(tmp_path / "in", times=2)
+    times = [0.0, 1000.0, 250.0, 1250.0, 500.0, 1500.0, 750.0]
+    header = {"NumberOfImagesInMosaic": [7.0], "SliceNormalVector": [0.0, 0.0, 1.0], "MosaicRefAcqTimes": times}
+    for path, dataset in zip(made.paths, made.datasets, strict=True):
+        dataset[0x00291010].value = dicomgen.csa_header(header)
+        dicomgen.save(dataset, path)
+    fields, _ = exported(tmp_path)
+    assert fields["SliceTiming"] == [0.0, 1.0, 0.25, 1.25, 0.5, 1.5, 0.75]
+
+
 # ---------------------------------------------------------------------------- diffusion
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from fastdcm.scan.csa import read_csa
 from fastdcm.scan.find import FoundFile
 from fastdcm.scan.reference import read_instance
-from tests import dicomgen
+from tests import converted, dicomgen
 
 VALUES = {"NumberOfImagesInMosaic": [7.0], "SliceNormalVector": [0.1, -0.2, 0.97], "Empty": []}
 
@@ -84,3 +84,22 @@ def test_an_unknown_number_of_tiles_is_0_and_other_images_have_none(tmp_path: Pa
     assert read(dicomgen.save(dataset, tmp_path / "c.dcm"))["mosaic_tiles"] == 0
     dataset.ImageType = ["ORIGINAL", "PRIMARY", "M"]
     assert read(dicomgen.save(dataset, tmp_path / "d.dcm"))["mosaic_tiles"] is None
+
+
+@pytest.mark.parametrize("where", ["csa", "private", "short"])
+def test_slice_times_follow_the_slices(tmp_path: Path, where: str) -> None:
+    """MosaicRefAcqTimes of the CSA header, else (0019,1029); the first tile is the highest slice here."""
+    made = dicomgen.make_mosaic(tmp_path / "in", times=1, reversed_normal=True)
+    times = [0.0, 1000.0, 250.0, 1250.0, 500.0, 1500.0, 750.0]
+    (dataset,) = made.datasets
+    if where == "private":
+        dataset.private_block(0x0019, "SIEMENS MR HEADER", create=True).add_new(0x29, "FD", times)
+    else:
+        normal = [0.0, 0.0, -1.0]
+        given = {"NumberOfImagesInMosaic": [7.0], "SliceNormalVector": normal, "MosaicRefAcqTimes": times}
+        given["MosaicRefAcqTimes"] = times if where == "csa" else times[:6]
+        dataset[0x00291010].value = dicomgen.csa_header(given)
+    dicomgen.save(dataset, made.paths[0])
+    (volume,) = converted.convert(tmp_path / "in").store
+    assert volume.slices.get("slice_time_ms") == (None if where == "short" else times[::-1])
+    np.testing.assert_array_equal(volume.numpy(), made.values)
