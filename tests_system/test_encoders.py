@@ -52,7 +52,7 @@ KINDS: dict[str, Callable[[Path], Any]] = {
         syntax.name: lambda folder, syntax=syntax: dicomgen.make_series(folder, n=1, transfer_syntax=syntax)  # type: ignore[misc]
         for syntax in (
             uids.ImplicitVRLittleEndian, uids.ExplicitVRBigEndian, uids.RLELossless,
-            uids.JPEGLosslessSV1, uids.JPEGLSLossless, uids.JPEG2000Lossless, uids.HTJ2KLossless,
+            uids.JPEGLosslessSV1, uids.JPEGLSLossless, uids.JPEG2000Lossless,
         )
     },
 }  # fmt: skip
