@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 enum { FIRST_READ_BYTES = 8192, NEXT_READ_BYTES = 65536, MAX_VALUE_BYTES = 4096, MAX_CSA_BYTES = 65536, MOST_UID_BYTES = 64 };
-enum { MAX_DEPTH = 64, MAX_ELEMENTS = 1 << 21, MAX_LISTED = 1 << 16, MAX_DESCENTS = 64, KNOWN_BITS = 11 };
+enum { MAX_DEPTH = 128, MAX_ELEMENTS = 1 << 21, MAX_LISTED = 1 << 16, MAX_DESCENTS = 64, KNOWN_BITS = 11 };
 enum { OK, EMPTY, NOT_DICOM, UNREADABLE, CUT, BAD, REFERENCE, NO_MEMORY };
 enum { SYNTAX_UNKNOWN, IMPLICIT, EXPLICIT, SYNTAX_OTHER };
 enum {
@@ -399,7 +399,7 @@ static int64_t item(Walk *walk, int64_t position, int explicit, int depth)
 static int64_t items(Walk *walk, int64_t position, int explicit, int depth)
 {
     Head head;
-    if (depth > MAX_DEPTH) return stop(walk, BAD);
+    if (depth > MAX_DEPTH) return stop(walk, REFERENCE);
     for (;;) {
         if (walk->size - position < 8) return stop(walk, CUT);
         if (element(walk, position, 0, &head)) return STOP;
@@ -547,6 +547,7 @@ static int64_t parts(Walk *walk, int64_t position, int preamble)
     if (declared == SYNTAX_OTHER) return stop(walk, REFERENCE);
     const uint8_t *p = at(walk, position, 8);
     if (!p) return STOP;
+    if (vr_form(p + 4) && p[1] > p[0]) return stop(walk, REFERENCE); /* big endian, whatever was declared */
     int actual = looks_explicit(p) ? EXPLICIT : IMPLICIT;
     walk->facts[SYNTAX] = actual;
     walk->facts[REPAIRED] = actual != declared || !preamble;

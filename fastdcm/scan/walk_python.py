@@ -18,7 +18,8 @@ MAX_VALUE_BYTES = 4096
 """A wanted value longer than this is none that the index expects: the file goes to pydicom."""
 MAX_CSA_BYTES = 65536
 """A value of group 0029, Siemens' CSA header, may be so long; a longer one counts as absent."""
-MAX_DEPTH = 64
+MAX_DEPTH = 128
+"""Sequences of undefined length inside one another; pydicom bears about as many, and says so where there are more."""
 MAX_ELEMENTS = 2**21
 """Elements and items of one header; pydicom is allowed as many."""
 MAX_LISTED = 2**16
@@ -278,6 +279,8 @@ class _FileWalk:
         declared = declared_syntax(self.declared)
         if declared is None:
             raise _Stop(Status.REFERENCE)
+        if self.looks_big_endian(position):
+            raise _Stop(Status.REFERENCE)
         actual = Syntax.EXPLICIT if self.looks_explicit(position) else Syntax.IMPLICIT
         self.facts[Fact.SYNTAX], self.facts[Fact.REPAIRED] = actual, int(actual != declared or not preamble)
         self.data_set(position, actual == Syntax.EXPLICIT)
@@ -297,6 +300,11 @@ class _FileWalk:
         """Whether the element at ``position`` has two capital letters where a VR would be."""
         vr = self.bytes.take(position + 4, 2)
         return 65 <= vr[0] <= 90 and 65 <= vr[1] <= 90
+
+    def looks_big_endian(self, position: int) -> bool:
+        """Whether the element at ``position`` is explicit big endian, whatever was declared: groups start low."""
+        head = self.bytes.take(position, 8)
+        return head[4:6] in SHORT_VR | LONG_VR and head[1] > head[0]
 
     def element(self, position: int, explicit: bool) -> tuple[int, bytes, int, int]:
         """Read one element's head: (tag, VR, offset of the value, length)."""
@@ -387,7 +395,7 @@ class _FileWalk:
     def items(self, position: int, explicit: bool, depth: int) -> int:
         """Skip the items of a sequence (or the fragments of encapsulated bytes) of undefined length."""
         if depth > MAX_DEPTH:
-            raise _Stop(Status.BAD)
+            raise _Stop(Status.REFERENCE)
         while True:
             if self.bytes.size - position < 8:
                 raise _Stop(Status.CUT)

@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydicom.uid import ExplicitVRBigEndian
 
 from fastdcm.errors import Code, Outcome
 from fastdcm.scan import reference, walk
 from fastdcm.scan.find import FoundFile, find_files
 from fastdcm.scan.header import read_headers
 from fastdcm.scan.index import frames_schema, index_schema
+from tests import dicomgen
 from tests.scan import rawdicom as raw
 from tests.scan.compare import all_files, differences
 from tests.scan.localfiles import local_folders
@@ -71,6 +73,27 @@ def test_most_real_files_need_no_reference(monkeypatch: pytest.MonkeyPatch) -> N
     read_headers(local_folders(), files)
     assert len(files) > 30
     assert len(slow) < len(files) / 2
+
+
+def test_deep_nests_are_read_and_bottomless_ones_named(tmp_path: Path) -> None:
+    deep = raw.explicit(0x00080016, "UI", raw.CT_CLASS)
+    nests = {depth: raw.part10(raw.image(raw.nested(depth))) for depth in (100, 128, 1000)}
+    nests[50_000] = raw.part10(deep + raw.nested(50_000))
+    rows = read(tmp_path, **{str(depth): data for depth, data in nests.items()})
+    assert [outcome(rows[name]) for name in ("100", "128")] == [(None, None)] * 2
+    for name in ("1000", "50000"):
+        assert outcome(rows[name]) == (Outcome.FAILED, Code.BAD_HEADER)
+        assert rows[name]["message"] == "sequences are nested too deep"
+
+
+def test_big_endian_behind_the_syntax_of_little_endian(tmp_path: Path) -> None:
+    made = dicomgen.make_series(tmp_path / "made", n=1, transfer_syntax=ExplicitVRBigEndian)
+    data = made.paths[0].read_bytes()
+    declared = b"1.2.840.10008.1.2.2\0"
+    assert data.count(declared) == 1
+    (row,) = read(tmp_path / "made", **{"series-000.dcm": data.replace(declared, b"1.2.840.10008.1.2.1\0")}).values()
+    assert (row["transfer_syntax"], row["repaired"]) == (ExplicitVRBigEndian, "repaired-syntax")
+    assert (row["rows"], row["position_z"]) == (22, -431.0)
 
 
 def test_a_row_of_a_plain_image(tmp_path: Path) -> None:

@@ -243,8 +243,14 @@ def test_lengths_are_not_believed(tmp_path: Path) -> None:
 def test_nesting_is_bounded(tmp_path: Path) -> None:
     assert walk_data(tmp_path, raw.part10(raw.image(raw.nested(0))))[0][Fact.STATUS] == Status.OK
     deep = explicit(0x00080016, "UI", raw.CT_CLASS)
-    assert walk_data(tmp_path, raw.part10(deep + raw.nested(60)))[0][Fact.STATUS] == Status.OK
-    assert walk_data(tmp_path, raw.part10(deep + raw.nested(100_000)))[0][Fact.STATUS] == Status.BAD
+    assert walk_data(tmp_path, raw.part10(deep + raw.nested(128)))[0][Fact.STATUS] == Status.OK
+    assert walk_data(tmp_path, raw.part10(deep + raw.nested(129)))[0][Fact.STATUS] == Status.REFERENCE
+    assert walk_data(tmp_path, raw.part10(deep + raw.nested(100_000)))[0][Fact.STATUS] == Status.REFERENCE
+
+
+def test_a_big_endian_data_set_is_seen_whatever_was_declared(tmp_path: Path) -> None:
+    data_set = struct.pack(">HH2sH", 0x0008, 0x0016, b"UI", 26) + b"1.2.840.10008.5.1.4.1.1.2\0"
+    assert walk_data(tmp_path, raw.part10(data_set, raw.EXPLICIT))[0][Fact.STATUS] == Status.REFERENCE
 
 
 @pytest.mark.parametrize(("inside", "status"), [(b"", Status.OK), (raw.nested(1)[:20], Status.BAD)])
