@@ -53,6 +53,8 @@ def _volume(volume: Volume) -> Iterator[str]:
     yield from _intensity(parts["intensity"])
     for name, dim in volume.dims.items():
         yield _line(f"axis {name}", _axis(dim))
+    if fastdcm.get("segments"):
+        yield _line("segments", ", ".join(_segment(segment) for segment in fastdcm["segments"]))
     yield _line("storage", _storage(volume))
     columns = sorted(name for name, value in parts["slices"].items() if isinstance(value, list))
     if columns:
@@ -160,6 +162,10 @@ def _axis(dim: Json) -> str:
     shown = f"{len(values)} steps, by slice" if nested else _list(values)
     inferred = " (inferred from the order of the images)" if dim.get("axis_inferred") or dim.get("inferred") else ""
     return f"{clean(dim.get('role', '?'))}{unit}: {shown}{inferred}"
+
+
+def _segment(segment: Json) -> str:
+    return clean(" ".join(str(segment[name]) for name in ("number", "label") if segment.get(name) is not None))
 
 
 def _storage(volume: Volume) -> str:

@@ -205,6 +205,7 @@ def _cell_count(plan: VolumePlan, result: ShardResult) -> int:
 
 def _documents(written: WrittenVolume, found: VolumeResult) -> dict[str, bytes]:
     """Return the small files of a volume; none where it is not to be published."""
+    from fastdcm.scan.segments import segments_of
     from fastdcm.scan.tags import merge, to_json
     from fastdcm.store.attributes import VolumeFacts
     from fastdcm.store.metadata import volume_documents
@@ -216,6 +217,7 @@ def _documents(written: WrittenVolume, found: VolumeResult) -> dict[str, bytes]:
         hashes=[text or None for result in written.results for text in result.hashes],
         tags=tags,
         slice_tags=varying,
+        segments=segments_of(tags),
         notes=[(cell, str(code), message) for cell, code, message in found.notes],
     )
     return volume_documents(written.plan, facts)

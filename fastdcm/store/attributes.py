@@ -16,7 +16,7 @@ from fastdcm.model import COLUMN, FORMAT_VERSION, Floats, Json, Texts, VolumePla
 from fastdcm.series.catalog import slice_gap
 from fastdcm.series.names import safe_uid
 from fastdcm.series.values import Transform
-from fastdcm.store.ome import axis_of, numbers_of
+from fastdcm.store.ome import along, axis_of, numbers_of
 from fastdcm.version import __version__
 
 SLICE_NUMBERS = (
@@ -42,6 +42,8 @@ class VolumeFacts:
     """The varying ones by column: ``{tag: {"vr": ..., "Value": [one a cell]}}``."""
     notes: Sequence[tuple[int, str, str]] = ()
     """(cell, code, message) of what was repaired or is odd, but right."""
+    segments: Sequence[Json] = ()
+    """Of a segmentation: number, label, codes and colour of each (``scan.segments``)."""
 
 
 def fastdcm_attributes(plan: VolumePlan, facts: VolumeFacts, modality: Transform) -> Json:
@@ -60,18 +62,22 @@ def fastdcm_attributes(plan: VolumePlan, facts: VolumeFacts, modality: Transform
         "version": FORMAT_VERSION,
         "geometry": geometry_attributes(plan),
         "intensity": intensity_attributes(plan, modality),
-        "dims": dims_attributes(plan),
+        "dims": dims_attributes(plan, facts.segments),
         "slices": slices_attributes(plan, modality),
         "identity": identity_attributes(plan),
         "source": source_attributes(plan, facts),
         "reasons": [{"code": reason.code.value, "message": reason.message} for reason in plan.reasons]
         + _notes(facts.notes),
     }
+    attributes |= {"segments": list(facts.segments)} if facts.segments else {}
     return attributes | {"dicom": dict(facts.tags)} if facts.tags else attributes
 
 
 def geometry_attributes(plan: VolumePlan) -> Json:
-    """Return where the voxels are: mm, LPS, index order x, y, z; keys of what is unknown are absent."""
+    """Return where the voxels are: mm, LPS, index order x, y, z; keys of what is unknown are absent.
+
+    ``space`` is ``volume`` where the frame of reference is that of an ultrasound volume, not the patient's.
+    """
     geometry = plan.volume.geometry
     known = {
         "affine": None if geometry.affine is None or not geometry.uniform else geometry.affine.tolist(),
@@ -81,7 +87,7 @@ def geometry_attributes(plan: VolumePlan) -> Json:
         "spacing_z_nominal": True if geometry.spacing_z_nominal else None,
     }
     return {
-        "space": "LPS",
+        "space": "volume" if "volume" in plan.frames.texts["space"].tolist() else "LPS",
         "unit": "mm",
         "index_order": "xyz",
         "spacing": [float(value) for value in geometry.spacing],
@@ -123,11 +129,13 @@ def intensity_attributes(plan: VolumePlan, modality: Transform) -> Json:
     return fixed | {"inverted": rule.invert} | _present(known)
 
 
-def dims_attributes(plan: VolumePlan) -> Json:
-    """Return what runs along t and c: role (the tag), unit and values."""
+def dims_attributes(plan: VolumePlan, segments: Sequence[Json] = ()) -> Json:
+    """Return what runs along t and c: role (the tag), unit and values; labels of segments where they have any."""
     dims: Json = {}
     for axis in plan.volume.axes:
         dims[axis.name] = {"role": axis.role, "values": axis.values}
+        labels = [segment.get("label") for segment in along(axis, segments)]
+        dims[axis.name] |= {"labels": labels} if any(labels) else {}
         if axis.unit:
             dims[axis.name]["unit"] = axis.unit
         dims[axis.name] |= {name: True for name in ("inferred", "per_slice") if getattr(axis, name)}

@@ -57,7 +57,7 @@ def volume_documents(plan: VolumePlan, facts: VolumeFacts) -> dict[str, bytes]:
         place = plan.array.axes.index(axis)
         documents |= _coordinate(axis, coordinates(plan, axis, scale[place], translation[place]))
     attributes: Json = {
-        "ome": ome_attributes(plan, __version__, modality),
+        "ome": ome_attributes(plan, __version__, modality, facts.segments),
         "fastdcm": fastdcm_attributes(plan, facts, modality),
     }
     if facts.slice_tags:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cache
 from itertools import permutations
 from typing import Any
@@ -28,7 +29,7 @@ NEAR_AXIS = 0.8
 _RGB = (("red", "FF0000"), ("green", "00FF00"), ("blue", "0000FF"))
 
 
-def ome_attributes(plan: VolumePlan, version: str, modality: Transform) -> Json:
+def ome_attributes(plan: VolumePlan, version: str, modality: Transform, segments: Sequence[Json] = ()) -> Json:
     """Return the ``ome`` attributes.
 
     Parameters
@@ -39,6 +40,8 @@ def ome_attributes(plan: VolumePlan, version: str, modality: Transform) -> Json:
         Of fastdcm.
     modality : Transform
         How the stored values of the plan's frames become modality values.
+    segments : sequence of dict
+        What is known of a segmentation's segments: they name and colour the channels.
     """
     scale, translation = axis_transforms(plan)
     label = plan.frames.texts["modality"][0]
@@ -58,7 +61,7 @@ def ome_attributes(plan: VolumePlan, version: str, modality: Transform) -> Json:
         ],
     }
     ome: Json = {"version": "0.5", "multiscales": [multiscale]}
-    channels = _channels(plan, modality)
+    channels = _channels(plan, modality, segments)
     return ome | {"omero": {"channels": channels}} if channels else ome
 
 
@@ -117,7 +120,8 @@ def _time_step(plan: VolumePlan) -> tuple[float, float]:
 def _axes(plan: VolumePlan) -> list[Json]:
     geometry = plan.volume.geometry
     quadruped = plan.frames.texts["quadruped"][0] == "QUADRUPED"
-    labels = None if geometry.direction is None or quadruped else orientation_labels(geometry.direction)
+    nowhere = geometry.direction is None or quadruped or "volume" in plan.frames.texts["space"].tolist()
+    labels = None if nowhere or geometry.direction is None else orientation_labels(geometry.direction)
     named = dict(zip("xyz", labels, strict=True)) if labels else {}
     known = {"x": geometry.spacing_kind != "none", "y": geometry.spacing_kind != "none"}
     known["z"] = geometry.spacing_z_source != "none"
@@ -138,7 +142,7 @@ def _time_unit(plan: VolumePlan) -> str | None:
     return TIME_UNITS.get(axis.unit) if axis and axis.unit else None
 
 
-def _channels(plan: VolumePlan, modality: Transform) -> list[Json]:
+def _channels(plan: VolumePlan, modality: Transform, segments: Sequence[Json]) -> list[Json]:
     """Return one entry a channel; none where neither the headers nor a window tell what the values may be."""
     window = _window(plan, modality)
     if window is None:
@@ -147,7 +151,24 @@ def _channels(plan: VolumePlan, modality: Transform) -> list[Json]:
     common = {"active": True, "window": window} | inverted
     if plan.rule.photometric == "RGB":
         return [{"label": label, "color": color} | common for label, color in _RGB]
+    axis = axis_of(plan, "c")
+    known = along(axis, segments) if axis else []
+    if known:
+        return [{"label": _segment_label(one), "color": one.get("color", "FFFFFF")} | common for one in known]
     return [{"label": label, "color": "FFFFFF"} | common for label in _labels(plan)]
+
+
+def along(axis: Axis, segments: Sequence[Json]) -> list[Json]:
+    """Return the segment at each step of an axis, by its number; none for another axis or where nothing is known."""
+    if axis.role != "segment" or not segments:
+        return []
+    numbered = {segment["number"]: segment for segment in segments}
+    return [numbered.get(number, {"number": number}) for number in axis.values]
+
+
+def _segment_label(segment: Json) -> str:
+    label = segment.get("label")
+    return f"{label} ({segment['number']})" if label else f"segment {segment['number']}"
 
 
 def _labels(plan: VolumePlan) -> list[str]:

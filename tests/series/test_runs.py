@@ -27,7 +27,7 @@ def images_of(runs: list[list[int]]) -> tuple[Any, Any]:
 def steps_of(found: Steps | None) -> list[int]:
     assert found is not None
     assert not found.doubtful
-    return found.step.tolist()
+    return [int(step) for step in found.step]
 
 
 WHOLE = [0, 2, 1, 3]
@@ -47,7 +47,7 @@ def test_a_clock_with_a_pause_between_runs_tells_every_run(runs: list[list[int]]
     slot, run = images_of(runs)
     clock = 100.0 * run + 10.0 * np.argsort(WHOLE)[slot]  # 10 s a slice, 70 s to the next run
     shuffled = RNG.permutation(len(slot))
-    found = steps_of(by_sequence(slot[shuffled], clock[shuffled]))
+    found = steps_of(by_sequence(slot[shuffled], clock[shuffled].astype(np.float64)))
     assert found == run[shuffled].tolist()
 
 
@@ -79,7 +79,7 @@ def test_instance_numbers_count_runs_within_slices() -> None:
 
 def test_numbers_that_follow_no_scheme_are_no_steps() -> None:
     slot, run = images_of([WHOLE, [0, 2], WHOLE])
-    number = 1.0 + np.arange(len(slot))  # without holes
+    number = np.arange(1.0, len(slot) + 1)  # without holes
     assert by_scheme(slot, number) is None
     assert by_scheme(slot, number + 500) is None
     assert by_scheme(slot, np.where(run == 1, np.nan, number)) is None
@@ -118,7 +118,8 @@ def interrupted_series(draw: st.DrawFn) -> tuple[list[dict[str, Any]], list[int]
         cut = draw(st.integers(1, slices - 1))
         places = {"end": range(cut, slices), "start": range(cut), "one": [cut]}[kind]
         lost |= {(run, place) for place in places}
-    images, run_of = [], []
+    images: list[dict[str, Any]] = []
+    run_of: list[int] = []
     for run in range(runs):
         for place, z in enumerate(order):
             if (run, place) in lost:
