@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 import warnings
@@ -16,8 +15,6 @@ from fastdcm.cli import inspection, jobs
 from fastdcm.cli.printing import complain, warn
 from fastdcm.errors import CheckError, FastdcmError, TargetError
 
-NEW_OBJECTS = 50_000
-"""Python's own 700 would have it search the modules for cycles, which stay, a hundred times while they are imported."""
 EXIT_USAGE, EXIT_TARGET, EXIT_CHECK, EXIT_STOPPED = 2, 3, 4, 130
 
 
@@ -123,6 +120,5 @@ class _WithoutPandas:
 
 def main() -> None:
     """Run as the console script."""
-    gc.set_threshold(NEW_OBJECTS, 20, 20)
     sys.meta_path.insert(0, _WithoutPandas())  # a finder needs no more than this
     sys.exit(run())
