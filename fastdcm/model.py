@@ -121,6 +121,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("column_x", "float", "frame", 0x00200037, 3),
     Column("column_y", "float", "frame", 0x00200037, 4),
     Column("column_z", "float", "frame", 0x00200037, 5),
+    Column("space", "text", "frame"),  # volume: of an ultrasound volume's own frame of reference; null: LPS
     Column("spacing_y", "float", "frame", 0x00280030, 0),  # between rows
     Column("spacing_x", "float", "frame", 0x00280030, 1),  # between columns
     Column("spacing_kind", "text", "frame"),  # patient, calibrated, detector, region; null: none

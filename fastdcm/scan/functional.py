@@ -79,6 +79,8 @@ def _grouped_rows(dataset: Dataset, row: Row, base: Row, n_frames: int) -> list[
         item = per_frame[frame] if frame < len(per_frame) else None
         rows.append({"frame": frame, **base, **read_groups(item, _CONVERTED_PER_FRAME, charsets, modality, seen)})
     _fill_window(row, shared, per_frame, charsets)
+    if any(frame["space"] == "volume" for frame in rows):
+        row["frame_of_reference_uid"] = elements.text(dataset, 0x00209312) or row["frame_of_reference_uid"]
     name_frames(dataset, shared, per_frame, rows)
     return rows
 
@@ -145,6 +147,8 @@ def _element(item: Dataset, column: Column, tag: int, charsets: Sequence[str]) -
 
 _VR = {
     0x00189082: "FD",  # Effective Echo Time
+    0x00209301: "FD",  # Image Position (Volume)
+    0x00209302: "FD",  # Image Orientation (Volume)
     0x00209128: "UL",  # Temporal Position Index
     0x00209156: "US",  # Frame Acquisition Number
     0x00209153: "FD",  # Nominal Cardiac Trigger Delay Time
@@ -207,9 +211,21 @@ _ACTUAL_DELAY = _reader(trigger_time=0x00209252)
 _B_VALUE = _reader(b_value=0x00189087)
 _DIRECTION = _reader(b=0x00189089)
 
+
+def _in_volume(read: Reader) -> Reader:
+    """Make a reader of an ultrasound volume's coordinates (PS3.3 C.7.6.16.2.21): nothing ties them to the patient."""
+    return lambda item, charsets: {**read(item, charsets), "space": "volume"}
+
+
+def _in_patient(read: Reader) -> Reader:
+    return lambda item, charsets: {**read(item, charsets), "space": "patient"}
+
+
 _MACROS: tuple[tuple[int, Reader], ...] = (
-    (0x00209113, _reader(position=0x00200032)),  # Plane Position
-    (0x00209116, _reader(orientation=0x00200037)),  # Plane Orientation
+    (0x0020930E, _in_volume(_reader(position=0x00209301))),  # Plane Position (Volume)
+    (0x0020930F, _in_volume(_reader(orientation=0x00209302))),  # Plane Orientation (Volume)
+    (0x00209113, _in_patient(_reader(position=0x00200032))),  # Plane Position: it wins
+    (0x00209116, _in_patient(_reader(orientation=0x00200037))),  # Plane Orientation
     (0x00289110, _reader(thickness=0x00180050, spacing_between=0x00180088)),  # Pixel Measures
     (0x00289145, _reader(slope=0x00281053, intercept=0x00281052, rescale_type=0x00281054)),
     (0x00209111, _frame_content),

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from fastdcm.model import FRAME_COLUMNS
 from fastdcm.scan.find import FoundFile
 from fastdcm.scan.reference import read_instance
-from tests import dicomgen
+from tests import converted, dicomgen
 from tests.scan.compare import all_files, differences
 
 Row = dict[str, Any]
@@ -197,6 +197,41 @@ def test_what_makes_values_physical_is_recorded_by_frame(tmp_path: Path, syntax:
     names = ("real_world_slope", "real_world_intercept", "real_world_unit", "philips_scale_slope")
     found = [tuple(frame[name] for name in names) for frame in read(path)[1]]
     assert found == [(3.0 + k, -1.0, "Bq/ml", 0.375 + k) for k in range(3)]
+
+
+@pytest.mark.parametrize("syntax", [uids.ExplicitVRLittleEndian, uids.ImplicitVRLittleEndian])
+def test_an_ultrasound_volume_has_a_frame_of_its_own(tmp_path: Path, syntax: str) -> None:
+    """Image Position and Orientation (Volume), PS3.3 C.7.6.16.2.21: a stack in mm, but not in the patient."""
+    normal = dicomgen.normal_of(OBLIQUE_AXIAL)
+    places = [np.array([1.0, 2.0, 3.0]) + 1.5 * k * normal for k in range(4)]
+    shared = item(
+        PixelMeasuresSequence=[item(PixelSpacing=[0.75, 0.5], SliceThickness=1.5)],
+        PlaneOrientationVolumeSequence=[item(ImageOrientationVolume=list(OBLIQUE_AXIAL))],
+    )
+    make(
+        tmp_path / "in" / "a.dcm",
+        4,
+        uids.EnhancedUSVolumeStorage,
+        syntax=syntax,
+        Modality="US",
+        ImageType=["ORIGINAL", "PRIMARY", "VOLUME", "NONE"],
+        VolumeFrameOfReferenceUID="1.2.99",
+        StudyInstanceUID="1.2.4",
+        SeriesInstanceUID="1.2.5",
+        SharedFunctionalGroupsSequence=[shared],
+        PerFrameFunctionalGroupsSequence=[
+            item(PlanePositionVolumeSequence=[item(ImagePositionVolume=place.tolist())]) for place in places
+        ],
+    )
+    row, frames = read(tmp_path / "in" / "a.dcm")
+    np.testing.assert_allclose(np.array(points(frames), float), places, atol=1e-12)
+    assert (row["frame_of_reference_uid"], {frame["space"] for frame in frames}) == ("1.2.99", {"volume"})
+    (volume,) = converted.convert(tmp_path / "in").store
+    geometry = volume.attributes["fastdcm"]["geometry"]
+    assert (volume.shape, geometry["space"], geometry["frame_of_reference_uid"]) == ((4, 4, 6), "volume", "1.2.99")
+    expected = dicomgen.affine_of(places[0], OBLIQUE_AXIAL, (0.75, 0.5), 1.5 * normal)
+    np.testing.assert_allclose(geometry["affine"], expected, atol=1e-9)
+    assert all("orientation" not in axis for axis in volume.attributes["ome"]["multiscales"][0]["axes"])
 
 
 def dimension(pointer: int, group: int | None = None) -> Dataset:
