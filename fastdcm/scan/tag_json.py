@@ -25,7 +25,8 @@ Policy = Literal["technical", "full"]
 Value = tuple[str, bytes]
 """VR as the file says it (empty: implicit) and the raw bytes, little endian."""
 
-BINARY_BYTES_MAX = 4096
+BINARY_BYTES_MAX, PALETTE_BYTES_MAX = 2**12, 2**17
+"""Longer binary values stay out; a palette (0028,1201..1203) may have all 65 536 entries: it is the image's colours."""
 BINARY = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 _ONE_VALUE = frozenset({"LT", "ST", "UT", "UR"})
 _DEPTH_MAX = 16
@@ -64,6 +65,11 @@ def _dictionary_vr(tag: int) -> str:
         return "UN"
 
 
+def binary_bytes_max(tag: int) -> int:
+    """Return how long a binary value may be to become JSON."""
+    return PALETTE_BYTES_MAX if 0x00281201 <= tag <= 0x00281223 else BINARY_BYTES_MAX
+
+
 def element_json(tag: int, value: Value, context: Context) -> Json | None:
     """Return ``{"vr": ..., "Value": [...]}`` of an element, None where nothing of it may or can be shown."""
     vr = resolve_vr(tag, value[0], context.signed)
@@ -72,7 +78,7 @@ def element_json(tag: int, value: Value, context: Context) -> Json | None:
         items = _items(value, context)
         return None if items is None else {"vr": vr, "Value": items} if items else {"vr": vr}
     if vr in BINARY:
-        if len(raw) > BINARY_BYTES_MAX:
+        if len(raw) > binary_bytes_max(tag):
             return None
         return {"vr": vr, "InlineBinary": base64.b64encode(raw).decode("ascii")} if raw else {"vr": vr}
     values = _values(vr, raw, context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import pickle
 import struct
@@ -113,7 +114,8 @@ def test_no_text_leaks_whatever_attribute_it_is_in() -> None:
 def test_the_table_is_the_dictionarys_and_has_no_dates_names_or_free_text() -> None:
     for tag, (vr, keyword) in TECHNICAL.items():
         assert (dictionary_VR(tag), dictionary_keyword(tag)) == (vr, keyword)
-        assert vr not in {"DA", "DT", "PN", "AE", "AS", "LT", "ST", "UT", "UC", "UR", "OB", "OW", "UN"}
+        assert vr not in {"DA", "DT", "PN", "AE", "AS", "LT", "ST", "UT", "UC", "UR", "OB", "UN"}
+        assert vr != "OW" or keyword.endswith("PaletteColorLookupTableData")
         assert not any(
             word in keyword
             for word in ("Name", "Description", "Comment", "Protocol", "Operator", "Institution", "Serial", "Station")
@@ -391,3 +393,20 @@ def test_headers_of_files_as_the_reader_finds_them(tmp_path: Path) -> None:
     theirs = json.loads(dataset.to_json())
     theirs.pop("7FE00010")
     assert constant == theirs
+
+
+@pytest.mark.parametrize("policy", ["technical", "full"])
+@pytest.mark.parametrize("entries", [16, 65536])
+def test_palettes_are_kept_whole(tmp_path: Path, policy: Policy, entries: int) -> None:
+    palette = np.arange(entries, dtype="<u2").tobytes()
+    edited: dict[str, Any] = {"PixelPresentation": "COLOR"}
+    for colour in ("Red", "Green", "Blue"):
+        edited[f"{colour}PaletteColorLookupTableDescriptor"] = [entries % 65536, 200, 16]
+        edited[f"{colour}PaletteColorLookupTableData"] = palette
+    made = dicomgen.make_series(tmp_path, n=1, **edited)
+    header = made.paths[0].read_bytes()
+    header = header[: header.index(b"\xe0\x7f\x10\x00")]
+    constant, _ = to_json(tag_table([slice_tags(header, "1.2.840.10008.1.2.1", policy)], policy))
+    assert constant["00281101"]["Value"] == [entries % 65536, 200, 16]
+    for tag in ("00281201", "00281202", "00281203"):
+        assert base64.b64decode(constant[tag]["InlineBinary"]) == palette

@@ -60,7 +60,7 @@ def test_without_a_pause_the_runs_are_those_with_the_most_complete_ones(name: st
 
 def test_where_nothing_says_with_which_slot_a_run_begins_it_is_doubtful() -> None:
     slot, _ = images_of([[3], WHOLE, WHOLE])
-    found = by_sequence(slot, np.arange(len(slot)) * 10.0)
+    found = by_sequence(slot, np.arange(0.0, 10.0 * len(slot), 10.0))
     assert found is not None
     assert found.doubtful
 
