@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom import uid as uids
 
 from fastdcm.errors import GeometryError
 from fastdcm.load.volume import Volume
@@ -273,6 +274,23 @@ def test_a_position_that_is_bad_in_every_step_is_a_missing_slice(source: Path) -
     expected = np.stack([one.values for one in steps])
     expected[:, 2] = FILL
     np.testing.assert_array_equal(volume.numpy(), expected)
+
+
+def test_the_label_of_a_slide_is_an_image_with_full_metadata_alone(source: Path) -> None:
+    pixels = np.arange(8 * 6 * 3, dtype=np.uint8).reshape(1, 8, 6, 3)
+    dataset = dicomgen.new_dataset(
+        uids.VLWholeSlideMicroscopyImageStorage, dicomgen.uid("label"), Modality="SM", PatientID="P",
+        StudyInstanceUID="1.2.3", SeriesInstanceUID="1.2.4", ImageType=["ORIGINAL", "PRIMARY", "LABEL", "NONE"],
+        **dicomgen.pixel_module(pixels, bits_stored=8, photometric="RGB"),
+    )  # fmt: skip
+    dicomgen.set_pixels(dataset, pixels, uids.ExplicitVRLittleEndian)
+    dicomgen.save(dataset, source / "label.dcm")
+    shown = convert(source)
+    assert shown.files() == {source / "label.dcm": ("filtered", "wsi-label")}
+    full = convert(source, name="full.zarr", metadata="full")
+    assert full.files() == {source / "label.dcm": ("converted", None)}
+    (volume,) = full.store.volumes
+    np.testing.assert_array_equal(volume.numpy()[:, 0], np.moveaxis(pixels[0], -1, 0))
 
 
 def reasons(volume: Volume) -> list[str]:

@@ -44,6 +44,20 @@ def with_bad_images(index: Index) -> tuple[Index, Mapping[int, FrameNote]]:
     return replace(index, instances=instances), faults
 
 
+def keep_slide_labels(index: Index) -> Index:
+    """Return the index with labels and overviews of slides as images: ``--metadata full`` lets names into the store."""
+    import pyarrow.compute as pc
+
+    labels = pc.and_(
+        pc.equal(index.instances["code"], str(Code.WSI_LABEL)), index.instances["pixel_keyword"].is_valid()
+    )
+    rows = np.flatnonzero(labels.fill_null(False).to_numpy()).tolist()
+    instances = index.instances
+    for name in ("outcome", "code", "message") if rows else ():
+        instances = _with_value(instances, name, rows, None)
+    return replace(index, instances=instances)
+
+
 def _beside_images(index: Index, rows: Sequence[int]) -> frozenset[int]:
     """Return those of some files whose series has images."""
     import pyarrow as pa
@@ -62,12 +76,19 @@ def _beside_images(index: Index, rows: Sequence[int]) -> frozenset[int]:
 
 
 def _with_value(table: pa.Table, name: str, rows: Sequence[int], value: str | None) -> pa.Table:
-    """Return a table with another value in some rows of a dictionary column; None is null."""
+    """Return a table with another value in some rows of a text column; None is null."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     if not rows:
         return table
+
     place = table.schema.get_field_index(name)
+    if not pa.types.is_dictionary(table.schema.field(place).type):
+        changed = np.zeros(table.num_rows, bool)
+        changed[list(rows)] = True
+        column = pc.if_else(pa.array(changed), pa.scalar(value, pa.string()), table[name])
+        return table.set_column(place, table.schema.field(place), column)
     column = table.select([name]).combine_chunks()[name].chunk(0)
     absent = column.is_null().to_numpy(zero_copy_only=False).copy()
     absent[list(rows)] = value is None
@@ -75,5 +96,5 @@ def _with_value(table: pa.Table, name: str, rows: Sequence[int], value: str | No
     codes = column.indices.fill_null(0).to_numpy().copy()
     codes[list(rows)] = 0 if value is None else len(texts) - 1
     indices = pa.array(codes, column.indices.type, mask=absent)
-    changed = pa.DictionaryArray.from_arrays(indices, texts.cast(column.dictionary.type))
-    return table.set_column(place, table.schema.field(place), changed)
+    column = pa.DictionaryArray.from_arrays(indices, texts.cast(column.dictionary.type))
+    return table.set_column(place, table.schema.field(place), column)

@@ -26,7 +26,7 @@ from fastdcm.model import (
 )
 from fastdcm.run.across import OneSliceSeries, reused_uids, uid_warnings
 from fastdcm.run.answers import answer_questions
-from fastdcm.run.bad_images import with_bad_images
+from fastdcm.run.bad_images import keep_slide_labels, with_bad_images
 from fastdcm.run.book import Collector, Lazy, SeriesBook, VolumeFacts
 from fastdcm.run.execute import Engine, map_tasks, start_engine
 from fastdcm.run.options import Source, check_options, source_list
@@ -222,6 +222,8 @@ def map_index(
     """Group and plan what is in an index, a batch of series after the other; the rest as in ``survey_on``."""
     from fastdcm.series.frames import SeriesFrames
 
+    if options.metadata == "full":
+        index = keep_slide_labels(index)
     usable, faults = with_bad_images(index)
     progress(Progress("group", files=index.instances.num_rows))
     frames = SeriesFrames(usable)
