@@ -51,7 +51,7 @@ def by_pydicom(datasets: Sequence[pydicom.Dataset]) -> Stack:
 
 
 def by_highdicom(datasets: Sequence[pydicom.Dataset]) -> Stack:
-    """Ask highdicom for the volume, turn its axes from (slice, row, column) to (x, y, z), and make them right-handed."""
+    """Ask highdicom for the volume, with its axes (slice, row, column) turned to (x, y, z), right-handed."""
     import highdicom
 
     volume = highdicom.get_volume_from_series(list(datasets), apply_voi_transform=False, apply_presentation_lut=False)
