@@ -26,7 +26,9 @@ Value = tuple[str, bytes]
 """VR as the file says it (empty: implicit) and the raw bytes, little endian."""
 
 BINARY_BYTES_MAX, PALETTE_BYTES_MAX = 2**12, 2**17
-"""Longer binary values stay out; a palette (0028,1201..1203) may have all 65 536 entries: it is the image's colours."""
+"""Longer binary values stay out; a palette may have all 65 536 entries: it is the image's colours."""
+PALETTES = frozenset({0x00281201, 0x00281202, 0x00281203, 0x00281221, 0x00281222, 0x00281223})
+"""Palette Color Lookup Table Data, plain and segmented (PS3.3 C.7.6.3.1.6)."""
 BINARY = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 _ONE_VALUE = frozenset({"LT", "ST", "UT", "UR"})
 _DEPTH_MAX = 16
@@ -67,7 +69,7 @@ def _dictionary_vr(tag: int) -> str:
 
 def binary_bytes_max(tag: int) -> int:
     """Return how long a binary value may be to become JSON."""
-    return PALETTE_BYTES_MAX if 0x00281201 <= tag <= 0x00281223 else BINARY_BYTES_MAX
+    return PALETTE_BYTES_MAX if tag in PALETTES else BINARY_BYTES_MAX
 
 
 def element_json(tag: int, value: Value, context: Context) -> Json | None:
@@ -179,11 +181,11 @@ def time_of(value: Value) -> Json | None:
 
 
 def excluded(tag: int) -> bool:
-    """Whether an element is never shown: group lengths, pixels, LUT data, icons, the character set, padding."""
+    """Whether an element is never shown: group lengths, pixels, LUTs but palettes, icons, the character set, padding."""
     group, number = tag >> 16, tag & 0xFFFF
     return (
         number == 0
         or group in (0x0002, 0x7FE0, 0xFFFC, 0xFFFA)
         or tag in (0x00080005, 0x00880200, 0x00283006, 0x00283010)
-        or (group == 0x0028 and 0x1200 <= number <= 0x1230)
+        or (group == 0x0028 and 0x1200 <= number <= 0x1230 and tag not in PALETTES)
     )

@@ -28,7 +28,7 @@ Policy = Literal["technical", "full", "none"]
 SliceTags = dict[int, Value]
 """The elements of one header that the policy lets through: tag to (VR, raw little endian bytes)."""
 
-CHARSET, SIGN = 0x00080005, 0x00280103
+CHARSET, SIGN, PHOTOMETRIC = 0x00080005, 0x00280103, 0x00280004
 _KEPT = frozenset(TECHNICAL) | {CHARSET} | frozenset(DATE_TIMES) | frozenset(PHILIPS)
 
 _COMPARED_BYTES = 256 * 1024
@@ -340,18 +340,19 @@ def to_json(table: TagTable) -> tuple[Json, Json]:
     (constant, per_slice)
         ``{"00080060": {"vr": "CS", "Value": ["CT"]}}`` and ``{"00200013": {"vr": "IS", "Value": [[1], null, ...]}}``
         with one list of values or null a cell (``InlineBinary`` in place of ``Value`` for small binary). Strings are
-        valid UTF-8, numbers that are not finite are null.
+        valid UTF-8, numbers that are not finite are null. Palettes are there where they are not applied to the pixels.
     """
     if table.policy == "none":
         return {}, {}
     contexts = _contexts(table)
     context = next((c for c, there in zip(contexts, table.present, strict=True) if there), Context(_shown(table)))
     constant: Json = {}
-    for tag in sorted(table.constant):
+    expanded = tag_json.PALETTES if b"PALETTE" in table.constant.get(PHOTOMETRIC, ("", b""))[1] else frozenset()
+    for tag in sorted(table.constant.keys() - expanded):
         if made := _json_of(tag, table.constant[tag], context):
             constant.setdefault(*made)
     per_slice: Json = {}
-    for tag in sorted(table.varying):
+    for tag in sorted(table.varying.keys() - expanded):
         made_each = [
             _json_of(tag, value, context) if value is not None else None
             for value, context in zip(table.varying[tag], contexts, strict=True)

@@ -410,3 +410,7 @@ def test_palettes_are_kept_whole(tmp_path: Path, policy: Policy, entries: int) -
     assert constant["00281101"]["Value"] == [entries % 65536, 200, 16]
     for tag in ("00281201", "00281202", "00281203"):
         assert base64.b64decode(constant[tag]["InlineBinary"]) == palette
+    applied = header.replace(b"MONOCHROME2 ", b"PALETTE COLO").replace(b"MONOCHROME2", b"PALETTE COL")
+    constant, _ = to_json(tag_table([slice_tags(applied, "1.2.840.10008.1.2.1", policy)], policy))
+    assert "00281101" in constant
+    assert "00281201" not in constant
