@@ -20,6 +20,8 @@ from fastdcm.cli import run
 from fastdcm.cli.entry import commands
 from fastdcm.cli.options import Bytes, Chunks
 from fastdcm.errors import CheckError, FastdcmError, GeometryError, TargetError, UsageError
+from fastdcm.load.volume import Store
+from fastdcm.model import Tolerances
 from tests import dicomgen
 from tests.ministore import Small, write_store
 
@@ -112,26 +114,28 @@ def test_every_option_reaches_python_under_its_name(tmp_path: Path, monkeypatch:
     given = {name: value for name, value in seen.items() if name != "progress"}
     known = {name: p.default for name, p in signature.parameters.items() if p.kind is p.KEYWORD_ONLY}
     assert given == {name: known[name] for name in given}
-    assert set(known) - set(given) == {"tolerances", "progress"}
+    assert set(known) - set(given) == {"progress"}
     flags = ["--where", "slices > 3", "--image-type", "ORIGINAL/PRIMARY", "--no-localizers", "--no-derived"]
     flags += ["--values", "stored", "--codec", "lz4", "--chunks", "8,64,64", "--shard", "1MiB", "--workers", "3"]
     flags += ["--threads", "2", "--memory", "4GB", "--scheduler", "processes", "--on-gap", "fill", "--on-bad-frame"]
     flags += ["drop", "--on-conflict", "newest", "--metadata", "full", "--overwrite", "--no-resume", "--dry-run"]
-    flags += ["--work", "w", "--invert-monochrome1"]
+    flags += ["--work", "w", "--invert-monochrome1", "--tolerance", "position_mm=0.05", "--tolerance", "gap_relative=0"]
     assert run(["convert", "a", "b", *flags]) == 2
     assert all(seen[name] != known[name] for name in given)
     assert (seen["chunks"], seen["shard"], seen["memory"]) == ((8, 64, 64), 2**20, 4 * 10**9)
+    assert seen["tolerances"] == Tolerances(position_mm=0.05, gap_relative=0.0)
 
 
 RESOURCES = ["--workers", "3", "--threads", "2", "--memory", "4GB", "--scheduler", "processes"]
 POLICIES = ["--on-gap", "fill", "--on-bad-frame", "drop"]
+TOLERANCE = ["--tolerance", "jitter_mm=0"]
 SELECTION = ["--where", "1", "--image-type", "ORIGINAL", "--no-localizers", "--no-derived"]
 
 
 @pytest.mark.parametrize(
     ("words", "own", "flags"),
     [
-        (["scan", "a"], {"tolerances"}, [*SELECTION, *POLICIES, *RESOURCES]),
+        (["scan", "a"], set(), [*SELECTION, *POLICIES, *RESOURCES, *TOLERANCE]),
         (["verify", "a"], set(), ["--sample", "3", "--work", "w", *RESOURCES]),
         (["header", "a"], set(), ["--private"]),
         (["tags", "a"], set(), ["--series", "1.2", "--private", "--workers", "3"]),
@@ -141,7 +145,7 @@ SELECTION = ["--where", "1", "--image-type", "ORIGINAL", "--no-localizers", "--n
             set(),
             ["--threshold", "0.5", "--ignore-geometry", "--workers", "3", "--memory", "4GB"],
         ),
-        (["explain", "a"], {"tolerances"}, ["--series", "1.2", *POLICIES, "--workers", "3"]),
+        (["explain", "a"], set(), ["--series", "1.2", *POLICIES, "--workers", "3", *TOLERANCE]),
         (
             ["export", "s.zarr#index == 0", "b.nii"],
             set(),
@@ -403,6 +407,87 @@ def test_every_command_has_an_example_that_runs(
     words = shlex.split(line.split("Example: fastdcm ")[1])
     assert words[0] == command
     assert run(words) == (1 if command in ("compare", "diff") else 0), capsys.readouterr().err
+
+
+# ---------------------------------------------------------------------------- tolerances
+
+
+def test_help_lists_the_tolerances_with_their_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    from dataclasses import asdict
+
+    from fastdcm.cli.options import TOLERANCES
+
+    assert asdict(Tolerances()) == TOLERANCES
+    for command in ("convert", "scan", "explain"):
+        assert run([command, "--help"]) == 0
+        text = " ".join(capsys.readouterr().out.split())
+        assert all(f"{name}={value:g}" in text for name, value in TOLERANCES.items())
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("nosuch=1", "there is no tolerance 'nosuch'; there are orientation, "),
+        ("position_mm", "write for example position_mm=0.05"),
+        ("position_mm=much", "write for example position_mm=0.05"),
+        ("position_mm=-1", "the tolerance position_mm is -1.0, and must be a length in mm of 0 or more"),
+        ("position_mm=nan", "the tolerance position_mm is nan"),
+        ("uniform_mm=inf", "the tolerance uniform_mm is inf"),
+        ("gap_relative=1", "the tolerance gap_relative is 1.0, and must be a number from 0 to below 1"),
+    ],
+)
+def test_odd_tolerances_are_refused(given: str, said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run(["convert", str(tmp_path), str(tmp_path / "s.zarr"), "--tolerance", given]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_odd_tolerances_are_refused_in_python_too(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"orientation is 2\.0, and must be a number from 0 to below 1"):
+        fastdcm.scan(tmp_path, tolerances=Tolerances(orientation=2.0))
+
+
+def test_a_tolerance_decides_and_is_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Steps of 3.0 and 3.4 mm in turn: no slice is more than 0.2 mm off the even grid."""
+    z = [0.0, 3.0, 6.4, 9.4, 12.8, 15.8, 19.2]
+    dicomgen.make_series(tmp_path / "src", n=7, positions=[(1.0, 2.0, one) for one in z])
+    source, loose = str(tmp_path / "src"), ["--tolerance", "jitter_mm=0.3", "--tolerance", "jitter_relative=0.1"]
+    for extra, uniform in (([], False), (loose, True)):
+        assert run(["scan", source, "--json", *extra]) == 0
+        assert last_json(capsys.readouterr().out)["volumes"][0]["uniform"] is uniform
+    assert run(["explain", source, *loose]) == 0
+    assert run(["convert", source, str(tmp_path / "s.zarr"), *loose]) == 0
+    report = json.loads((tmp_path / "s.zarr" / "report.json").read_text())
+    assert (report["tolerances"]["jitter_mm"], report["tolerances"]["position_mm"]) == (0.3, 0.01)
+    store = fastdcm.open(tmp_path / "s.zarr")
+    assert isinstance(store, Store)
+    assert store[0].affine()[2, 2] == pytest.approx(19.2 / 6)
+
+
+@pytest.mark.parametrize("name", ["jitter_mm", "position_mm", "orientation", "spacing_relative", "table_jump_mm"])
+def test_a_tolerance_of_nothing_holds_for_exact_numbers(name: str, tmp_path: Path) -> None:
+    dicomgen.make_series(tmp_path / "src", n=4)
+    found = fastdcm.scan(tmp_path / "src", tolerances=Tolerances(**{name: 0.0}), workers=1)
+    assert found.table["slices"].to_pylist() == [4]
+
+
+# ---------------------------------------------------------------------------- width
+
+
+def test_summaries_fit_80_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(tmp_path)
+    dicomgen.cut_short(Path("src"))
+    dicomgen.make_series(Path("src/good"), n=3, series="good")
+    for command in (["convert", "src", "s.zarr", "--dry-run"], ["convert", "src", "s.zarr"], ["verify", "s.zarr"]):
+        run(command)
+        lines = capsys.readouterr().out.splitlines()
+        assert any(len(line) > 60 for line in lines)
+        assert [line for line in lines if len(line) > 80 and " " in line.strip()] == []
+    Path("s.zarr/frames.parquet").unlink()
+    run(["verify", "s.zarr"])
+    assert all(len(line) <= 80 for line in capsys.readouterr().out.splitlines())
 
 
 # ---------------------------------------------------------------------------- amounts

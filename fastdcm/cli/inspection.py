@@ -120,6 +120,7 @@ def compare(a: str, b: str, *, as_json: bool, **options: Any) -> int:
 @series
 @opt.on_gap
 @opt.on_bad_frame
+@opt.tolerances
 @opt.workers
 @opt.as_json
 def explain(sources: tuple[str, ...], *, as_json: bool, **options: Any) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import click
 
 from fastdcm.cli import options as opt
-from fastdcm.cli.printing import print_table, say, say_json, warn
+from fastdcm.cli.printing import print_table, say_json, say_lines, warn
 
 
 @click.command(epilog=opt.example("fastdcm convert export/ out.zarr --where \"modality == 'CT' and slices > 30\""))
@@ -15,6 +16,7 @@ from fastdcm.cli.printing import print_table, say, say_json, warn
 @click.argument("dest", metavar="DEST", type=click.Path())
 @opt.selection
 @opt.policies
+@opt.tolerances
 @opt.storage
 @opt.rerun
 @opt.resources
@@ -30,9 +32,10 @@ def convert(sources: tuple[str, ...], dest: str, *, dry_run: bool, as_json: bool
     for warning in report.warnings:
         warn(warning)
     if report.plan is not None:
-        say([*plan_lines(report.plan), *failure_lines(report, None)])
+        say_lines(report.plan, plan_lines)
+        say_lines(report, partial(failure_lines, where=None))
     else:
-        say(report_lines(report, dest))
+        say_lines(report, partial(report_lines, dest=dest))
     if as_json:
         say_json(report.as_json() | ({"plan": report.plan} if report.plan is not None else {}))
     return int(report.exit_code)
@@ -42,6 +45,7 @@ def convert(sources: tuple[str, ...], dest: str, *, dry_run: bool, as_json: bool
 @opt.sources_argument
 @opt.selection
 @opt.several(opt.on_gap, opt.on_bad_frame)
+@opt.tolerances
 @opt.resources
 @click.option("--out", metavar="FILE", type=click.Path(dir_okay=False), help="Keep the map as a Parquet file.")
 @opt.sort
@@ -64,12 +68,13 @@ def scan(
     table = found.table.take(wanted) if wanted else found.table.slice(0, 0)
     table = sorted_table(table, sort) if sort else table
     counts = file_counts(found.index)
+    objects = found.objects
     if out is not None:
         write_catalog(table, out)
     if as_json:
-        say_json({"volumes": table.to_pylist(), "files": counts})
+        say_json({"volumes": table.to_pylist(), "files": counts, "objects": objects})
         return 0
-    print_table(table, sort, group, counts)
+    print_table(table, sort, group, counts, objects)
     return 0
 
 
@@ -94,7 +99,7 @@ def verify(store: str, sources: tuple[str, ...], *, as_json: bool, **options: An
 
     with shown_progress(plain=as_json) as progress:
         report = fastdcm.verify(store, sources or None, progress=progress, **options)
-    say(verify_lines(report))
+    say_lines(report, verify_lines)
     if as_json:
         say_json(report.as_json())
     return int(report.exit_code)

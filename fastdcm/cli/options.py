@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from fastdcm.model import Tolerances
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -42,6 +45,55 @@ class Chunks(click.ParamType):  # type: ignore[type-arg]  # generic in newer ver
         if len(parts) != 3 or not all(part.isascii() and part.isdigit() and int(part) for part in parts):
             self.fail(f"{value!r} is no chunk; write three lengths z,y,x, for example 32,128,128", param, ctx)
         return int(parts[0]), int(parts[1]), int(parts[2])
+
+
+TOLERANCES = {
+    "orientation": 1e-3,
+    "spacing_relative": 1e-4,
+    "position_mm": 0.01,
+    "uniform_mm": 0.02,
+    "uniform_relative": 0.01,
+    "jitter_mm": 0.1,
+    "jitter_relative": 0.05,
+    "gap_relative": 0.05,
+    "table_jump_mm": 1.0,
+}
+"""Names and defaults of ``model.Tolerances`` (a test holds them equal): help loads no numpy to say them."""
+
+
+class Tolerance(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
+    """One tolerance: position_mm=0.05."""
+
+    name = "name=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
+        """Return the name and the number; the unit is in the name."""
+        if isinstance(value, tuple):
+            return value
+        name, _, text = value.partition("=")
+        if name.strip() not in TOLERANCES:
+            self.fail(f"there is no tolerance {name.strip()!r}; there are {', '.join(TOLERANCES)}", param, ctx)
+        try:
+            return name.strip(), float(text)
+        except ValueError:
+            self.fail(f"{value!r} has no number; write for example position_mm=0.05", param, ctx)
+
+
+def _tolerances(_: click.Context, __: click.Parameter, given: tuple[tuple[str, float], ...]) -> Tolerances | None:
+    """Return the tolerances that were given; None, which means the defaults, where none was."""
+    from fastdcm.errors import UsageError
+
+    if not given:
+        return None
+    from fastdcm.model import Tolerances
+    from fastdcm.run.options import check_tolerances
+
+    found = Tolerances(**dict(given))
+    try:
+        check_tolerances(found)
+    except UsageError as error:
+        raise click.BadParameter(str(error)) from None
+    return found
 
 
 sources_argument = click.argument("sources", metavar="SRC...", nargs=-1, required=True, type=click.Path())
@@ -86,6 +138,16 @@ on_bad_frame = click.option(
     default="fail",
     show_default=True,
     help="What becomes of a volume with a frame that cannot be read.",
+)
+tolerances = click.option(
+    "--tolerance",
+    "tolerances",
+    multiple=True,
+    type=Tolerance(),
+    metavar="NAME=VALUE",
+    callback=_tolerances,
+    help="When two numbers of the headers are equal; may be repeated. "
+    f"[{', '.join(f'{name}={value:g}' for name, value in TOLERANCES.items())}]",
 )
 on_conflict = click.option(
     "--on-conflict",

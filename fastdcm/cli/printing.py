@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 
 def print_table(
-    table: pa.Table, sort: str | None, group: str | None, outcomes: Mapping[str, int] | None = None
+    table: pa.Table,
+    sort: str | None,
+    group: str | None,
+    outcomes: Mapping[str, int] | None = None,
+    objects: Mapping[str, int] | None = None,
 ) -> None:
     """Print a catalogue as ``scan`` and ``ls`` show it, and the totals below it."""
     from fastdcm.look.series_table import series_lines, total_lines
@@ -21,7 +25,7 @@ def print_table(
 
     screen = console()
     say(series_lines(table, screen.width, sort=sort, group=group))
-    say(total_lines(table, screen.width, outcomes))
+    say(total_lines(table, screen.width, outcomes, objects))
 
 
 def say(lines: Iterable[Any]) -> None:
@@ -42,9 +46,9 @@ def say(lines: Iterable[Any]) -> None:
 
 def say_lines(result: Any, lines_of: Callable[[Any, int], Iterable[Any]]) -> None:
     """Print a result as ``lines_of(result, width)`` shows it on a terminal of this width."""
-    from fastdcm.look.terminal import console
+    from fastdcm.look.terminal import columns
 
-    say(lines_of(result, console().width))
+    say(lines_of(result, columns()))
 
 
 def say_json(document: Mapping[str, Any]) -> None:

@@ -13,6 +13,31 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+REFERENCE_COLUMNS = (
+    "file",
+    "class",
+    "modality",
+    "study_uid",
+    "series_uid",
+    "sop_instance_uid",
+    "relation",
+    "referenced_study_uid",
+    "referenced_series_uid",
+    "referenced_frame_of_reference_uid",
+    "referenced_instances",
+    "volume",
+)
+"""Of references.parquet: an object, what it refers to, and the volume that holds it (docs/store.md)."""
+
+
+def references_schema() -> pa.Schema:
+    """Return the schema of references.parquet: texts, but for the number of a file and of instances."""
+    import pyarrow as pa
+
+    numbers = {"file": pa.int64(), "referenced_instances": pa.int32()}
+    return pa.schema([(name, numbers.get(name, pa.string())) for name in REFERENCE_COLUMNS])
+
+
 def read_catalog(folder: Path, ours: Mapping[str, Any]) -> pa.Table:
     """Read the catalogue, and say so when it is of another generation than the root."""
     import pyarrow.parquet
@@ -33,13 +58,12 @@ def read_catalog(folder: Path, ours: Mapping[str, Any]) -> pa.Table:
 
 
 def read_references(folder: Path, *, volume: str | None = None) -> pa.Table:
-    """Read what objects refer to, or what refers to one volume; None columns and rows where there is no table."""
-    import pyarrow as pa
+    """Read what objects refer to, or what refers to one volume; no rows where there is no table."""
     import pyarrow.parquet
 
     path = folder / "references.parquet"
     if not path.is_file():  # of a store before this table, or left out
-        return pa.table({"class": pa.array([], pa.string()), "volume": pa.array([], pa.string())})
+        return references_schema().empty_table()
     try:
         chosen = None if volume is None else [("volume", "=", volume)]
         return pyarrow.parquet.read_table(path, memory_map=False, filters=chosen)

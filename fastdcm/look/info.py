@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ from fastdcm.look.terminal import clean, count_text, mm_text, size_text
 from fastdcm.model import Json
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from fastdcm.load.volume import Store, Volume
 
 LABEL = 14
@@ -62,6 +65,8 @@ def _volume(volume: Volume) -> Iterator[str]:
     if volume.attributes["fastdcm"].get("dicom"):
         constant, varying = len(fastdcm["dicom"]), len(fastdcm.get("dicom_per_slice") or ())
         yield _line("tags", f"{constant} constant, {varying} by slice")
+    if volume.references.num_rows:
+        yield _line("referred by", _objects(volume.references))
     for reason in fastdcm.get("reasons") or ():
         yield _line("reason", _reason(reason))
 
@@ -70,9 +75,18 @@ def _store(store: Store) -> Iterator[str]:
     ours = store.attributes.get("fastdcm") or {}
     yield _line("store", clean(store.path))
     yield _line("volumes", str(len(store)))
+    if store.references.num_rows:
+        yield _line("objects", _objects(store.references))
     for name, value in ours.items():
         if isinstance(value, str | int | float):
             yield _line(name, clean(value))
+
+
+def _objects(references: pa.Table) -> str:
+    """Return objects by class, each counted once."""
+    rows = zip(*(references[name].to_pylist() for name in ("file", "class")), strict=True)
+    counts = Counter(name for _, name in dict.fromkeys(rows))
+    return ", ".join(f"{n} {clean(name)}" for name, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _line(label: str, text: str) -> str:

@@ -70,14 +70,14 @@ REASONS: Mapping[Code, ReasonText] = {
     # why a series became several volumes
     Code.SPLIT_ORIENTATION: ReasonText(
         "Image Orientation (0020,0037) differs.",
-        "`Tolerances(orientation=...)` in Python says which direction cosines are equal (1e-3).",
+        "`--tolerance orientation=...` says which direction cosines are equal (1e-3).",
     ),
     Code.SPLIT_MATRIX: ReasonText(
         "Rows or Columns (0028,0010 and 0028,0011) differ.", '`--where "rows == 512"` takes one of them.'
     ),
     Code.SPLIT_SPACING: ReasonText(
         "Pixel Spacing (0028,0030) differs.",
-        "`Tolerances(spacing_relative=...)` in Python says which spacings are equal (1e-4).",
+        "`--tolerance spacing_relative=...` says which spacings are equal (1e-4).",
     ),
     Code.SPLIT_FRAME_OF_REFERENCE: ReasonText(
         "Frame of Reference UID (0020,0052) differs: positions cannot be compared."
@@ -96,7 +96,7 @@ REASONS: Mapping[Code, ReasonText] = {
     ),
     Code.SPLIT_TABLE_JUMP: ReasonText(
         "The positions leave the line of the others sideways: the table or the patient moved.",
-        "`Tolerances(table_jump_mm=...)` in Python says from how many mm on (1).",
+        "`--tolerance table_jump_mm=...` says from how many mm on (1).",
     ),
     Code.SPLIT_GAP: ReasonText(
         "Slices are missing, and `--on-gap split` was asked for.",

@@ -171,7 +171,9 @@ def sorted_table(table: pa.Table, sort: str) -> pa.Table:
     return table.take(sorted(range(table.num_rows), key=lambda row: _sort_key(values[row]))) if values else table
 
 
-def total_lines(table: pa.Table, width: int, outcomes: Mapping[str, int] | None = None) -> Iterator[Text]:
+def total_lines(
+    table: pa.Table, width: int, outcomes: Mapping[str, int] | None = None, objects: Mapping[str, int] | None = None
+) -> Iterator[Text]:
     """Yield what is under the table: how many of everything, and what is no image.
 
     Parameters
@@ -182,6 +184,8 @@ def total_lines(table: pa.Table, width: int, outcomes: Mapping[str, int] | None 
         Columns of the terminal.
     outcomes : mapping of str to int, optional
         Files by ``outcome`` or ``outcome/code``, ``image`` for those that are one.
+    objects : mapping of str to int, optional
+        Files that are no image by the name of their class.
     """
     rows: list[Row] = table.select(["patient", "study", "series", "kind", "modality", "bytes", "frames"]).to_pylist()
     counts = [
@@ -200,6 +204,8 @@ def total_lines(table: pa.Table, width: int, outcomes: Mapping[str, int] | None 
             yield from _wrapped(f"{name}: {_counts_text(tally)}", width)
     if outcomes:
         yield from _wrapped(f"{count_text(sum(outcomes.values()), 'file')}: {_counts_text(Counter(outcomes))}", width)
+    if objects:
+        yield from _wrapped(f"{sum(objects.values())} not-image: {_counts_text(Counter(objects))}", width)
 
 
 def _counts_text(tally: Counter[str]) -> str:

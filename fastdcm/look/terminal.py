@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import unicodedata
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,12 @@ MICROSCOPIC_MM = 0.01
 """Pixels of slides are smaller, and three decimals would say nothing of them."""
 PIPE_COLUMNS = 160
 """Width of what is not a terminal and has no ``COLUMNS``: a file is not cut as a screen is."""
+
+
+def columns() -> int:
+    """Return the width of standard output; rich is not loaded for it."""
+    known = sys.stdout.isatty() or os.environ.get("COLUMNS")
+    return shutil.get_terminal_size().columns if known else PIPE_COLUMNS
 
 
 def console(*, stderr: bool = False) -> Console:

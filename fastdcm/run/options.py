@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
+from math import inf
 
 from fastdcm.errors import UsageError
-from fastdcm.model import Options, Resources
+from fastdcm.model import Options, Resources, Tolerances
 
 Source = str | os.PathLike[str]
 
@@ -30,6 +32,16 @@ def check_options(options: Options, resources: Resources) -> None:
             raise UsageError(f"{name} is {value} bytes, and must be at least 1")
     if (resources.workers is not None and resources.workers < 1) or resources.threads < 1:
         raise UsageError("workers and threads must be at least 1")
+    check_tolerances(options.tolerances)
+
+
+def check_tolerances(tolerances: Tolerances) -> None:
+    """Raise a UsageError for a tolerance that is no amount: lengths are 0 or more, shares and cosines below 1 too."""
+    for name, value in asdict(tolerances).items():
+        most = inf if name.endswith("_mm") else 1
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < most:
+            kind = "a length in mm of 0 or more" if most == inf else "a number from 0 to below 1"
+            raise UsageError(f"the tolerance {name} is {value!r}, and must be {kind}")
 
 
 def source_list(sources: Source | Sequence[Source]) -> list[str]:

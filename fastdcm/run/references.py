@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fastdcm.load.catalog import references_schema
 from fastdcm.model import Index, Json
 from fastdcm.scan.references import Reference, class_name, file_path, read_references, referring_files
 from fastdcm.series.names import safe_uid
@@ -50,6 +51,8 @@ def references_table(index: Index, holders: Holders, engine: Engine | None = Non
         One row for each object, series that it refers to, and volume of that series; a row without a series for an
         object that refers to nothing. Columns as in docs/store.md.
     """
+    import pyarrow as pa
+
     objects = referring_files(index).to_pylist()
     found = _read_all(index, objects, engine)
     images = _images(index, found) if any(found) else {}
@@ -57,27 +60,7 @@ def references_table(index: Index, holders: Holders, engine: Engine | None = Non
     wanted = {uid for own in links for uids in own.values() for uid in uids}
     volumes = holders(wanted) if wanted else {}
     rows = [row for one, own in zip(objects, links, strict=True) for row in _rows(one, own, volumes)]
-    return _table(rows)
-
-
-def _table(rows: Sequence[Json]) -> pa.Table:
-    import pyarrow as pa
-
-    texts = (
-        "class",
-        "modality",
-        "study_uid",
-        "series_uid",
-        "sop_instance_uid",
-        "relation",
-        "referenced_study_uid",
-        "referenced_series_uid",
-        "referenced_frame_of_reference_uid",
-    )
-    fields = [("file", pa.int64()), *((name, pa.string()) for name in texts)]
-    return pa.Table.from_pylist(
-        rows, pa.schema([*fields, ("referenced_instances", pa.int32()), ("volume", pa.string())])
-    )
+    return pa.Table.from_pylist(rows, references_schema())
 
 
 # ---------------------------------------------------------------------------- reading

@@ -36,6 +36,7 @@ from fastdcm.run.references import planned_holders, references_table
 from fastdcm.run.regroup import Context, leave_out_bad
 from fastdcm.run.select import select
 from fastdcm.run.series import Names, SeriesEntry, name_series
+from fastdcm.scan.references import count_objects
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -78,6 +79,11 @@ class SeriesMap:
     def plans(self) -> Sequence[VolumePlan]:
         """All volumes, selected or not; each is worked out when it is asked for."""
         return Lazy(len(self.facts.series), self._plan)
+
+    @cached_property
+    def objects(self) -> dict[str, int]:
+        """Files that are no image, by the name of their class, the most frequent first."""
+        return count_objects(self.index, images=False)
 
     @cached_property
     def references(self) -> pa.Table:

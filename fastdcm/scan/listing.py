@@ -96,6 +96,8 @@ class Wanted(NamedTuple):
     tags: frozenset[int]
     is_end: Callable[[int], bool]
     """Whether the list may end before a top-level tag."""
+    heads_max: int
+    """Elements and items, listed or not, after which it ends."""
 
 
 def list_elements(path: str, wanted: Wanted | None = None) -> Listing:
@@ -190,7 +192,7 @@ class _Walk:
     def head(self, position: int, explicit: bool, little: bool) -> tuple[int, str, int, int]:
         """Read one head: (tag, VR, offset of the value, length)."""
         self.heads += 1
-        if self.heads > MAX_ELEMENTS:
+        if self.heads > (MAX_ELEMENTS if self.wanted is None else self.wanted.heads_max):
             raise _Ended(position, NO_ELEMENTS)
         head = self.source.read(position, 12)
         order: Literal["little", "big"] = "little" if little else "big"

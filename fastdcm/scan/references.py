@@ -62,7 +62,9 @@ _SPACES = (0x00200052, 0x30060024)
 _RT_STUDIES = 0x30060012
 _ENDS = frozenset({0x0040A730, 0x30060020, 0x30060039, 0x52009229, 0x52009230})
 """Text of a report, regions and contours of a structure set, frames: all references stand before them."""
-_WANTED = Wanted(frozenset({*RELATIONS, _SPACES[0]}), lambda tag: tag in _ENDS or tag > 0x300C0080)
+_HEADS_MAX = 2**17
+"""A structure set of ten thousand images has 40 000 elements and items."""
+_WANTED = Wanted(frozenset({*RELATIONS, _SPACES[0]}), lambda tag: tag in _ENDS or tag > max(RELATIONS), _HEADS_MAX)
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _DEPTH_MAX = 8
 """A structure set has four sequences in each other, from the space down to the image."""
