@@ -146,6 +146,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("in_stack_position", "int", "frame", 0x00209057),
     Column("temporal_position", "int", "frame", 0x00200100),
     Column("echo_time", "float", "frame", 0x00180081),  # ms
+    Column("echo_number", "int", "frame", 0x00180086),
     Column("b_value", "float", "frame", 0x00189087),  # s/mm2, from the standard or a vendor's tag
     Column("b_x", "float", "frame", 0x00189089, 0),
     Column("b_y", "float", "frame", 0x00189089, 1),

@@ -181,7 +181,7 @@ def time_of(value: Value) -> Json | None:
 
 
 def excluded(tag: int) -> bool:
-    """Whether an element is never shown: group lengths, pixels, LUTs but palettes, icons, the character set, padding."""
+    """Whether an element is never shown: group lengths, pixels, LUTs but palettes, icons, character set, padding."""
     group, number = tag >> 16, tag & 0xFFFF
     return (
         number == 0

@@ -35,6 +35,7 @@ CHANNEL_TAGS = (
     Tag("complex_component", "c", None, "Complex Image Component (0008,9208)", ("complex_component",)),
     Tag("asl_context", "c", None, "ASL Context (0018,9257)", ("asl_context",)),
     Tag("echo_time", "c", "ms", "Echo Time (0018,0081)", ("echo_time",), 3),
+    Tag("echo_number", "c", None, "Echo Numbers (0018,0086)", ("echo_number",)),
     Tag("b_value", "c", "s mm-2", "the b-value (0018,9087)", ("b_value",), 1),
     Tag("b_vector", "c", "s mm-2", "the b-value and its direction (0018,9089)", ("b_value", "b_x", "b_y", "b_z"), 4),
     Tag("kvp", "c", "kV", "KVP (0018,0060)", ("kvp",), 3),
@@ -109,6 +110,8 @@ def tag_codes(frames: Frames, tag: Tag) -> Ints:
         ranks = {text: i for i, text in enumerate(sorted({text or "" for text in texts}))}
         return np.asarray([ranks[text or ""] for text in texts], dtype=np.int64)
     table = frames.vectors(*tag.columns)
+    if tag.role == "echo_number" and np.isfinite(frames.numbers["echo_time"]).any():  # it stands in for Echo Time only
+        return np.zeros(len(frames), dtype=np.int64)
     if (table == table[0]).all() or np.isnan(table).all():
         return np.zeros(len(frames), dtype=np.int64)
     rounded = np.round(np.where(np.isnan(table), -np.inf, table), tag.decimals) + 0.0

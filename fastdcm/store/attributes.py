@@ -20,10 +20,10 @@ from fastdcm.store.ome import along, axis_of, numbers_of
 from fastdcm.version import __version__
 
 SLICE_NUMBERS = (
-    "acquisition_number", "temporal_position", "in_stack_position", "echo_time", "b_value", "trigger_time",
-    "cardiac_phase", "frame_reference_time", "kvp", "segment", "detector", "energy_window", "angular_view",
-    "slice_time_ms", "frame_offset_ms", "real_world_slope", "real_world_intercept", "philips_scale_slope",
-    "dimension_value",
+    "acquisition_number", "temporal_position", "in_stack_position", "echo_time", "echo_number", "b_value",
+    "trigger_time", "cardiac_phase", "frame_reference_time", "kvp", "segment", "detector", "energy_window",
+    "angular_view", "slice_time_ms", "frame_offset_ms", "real_world_slope", "real_world_intercept",
+    "philips_scale_slope", "dimension_value",
 )  # fmt: skip
 SLICE_TIMES = ("acquisition_time", "content_time")
 """Seconds since midnight."""

@@ -66,6 +66,7 @@ def test_each_time_tag_separates(column: str, role: str, unit: str | None) -> No
         ({"image_type": lambda t, z: "ORIGINAL\\PRIMARY\\" + "MPR"[t]}, "image_type", ("M", "P", "R")),
         ({"complex_component": lambda t, z: ("IMAGINARY", "MAGNITUDE", "REAL")[t]}, "complex_component", None),
         ({"echo_time": lambda t, z: 2.3 * (t + 1)}, "echo_time", (2.3, 4.6, pytest.approx(6.9))),
+        ({"echo_number": lambda t, z: t + 1}, "echo_number", (1, 2, 3)),
         ({"b_value": lambda t, z: (0, 500, 1000)[t]}, "b_value", (0, 500, 1000)),
         ({"kvp": lambda t, z: (80, 100, 140)[t]}, "kvp", (80, 100, 140)),
         ({"asl_context": lambda t, z: ("CONTROL", "LABEL", "M_ZERO_SCAN")[t]}, "asl_context", None),
@@ -298,3 +299,10 @@ def test_the_first_candidate_decides_where_two_tags_are_in_order_and_disagree() 
     found, cells = grouped(images)
     assert cells == [expected(3)]
     assert found.volumes[0].axes[0].role == "temporal_position"
+
+
+def test_echo_numbers_count_only_where_there_is_no_echo_time() -> None:
+    images = series(3, echo_number=lambda t, z: t + 1, echo_time=lambda t, z: 4.5, temporal_position=lambda t, z: t + 1)
+    found, cells = grouped(images)
+    assert cells == [expected(3)]
+    assert [axis.role for axis in found.volumes[0].axes] == ["temporal_position"]
