@@ -2,7 +2,7 @@
 
 ::
 
-    scripts/bench-all                                 # measure what docs/benchmarks/results.json lacks, then write
+    scripts/bench-all                                # measure what results.json lacks, then write
     scripts/bench-all --again --only scan --only start
     scripts/bench-all --render                        # write docs/benchmarks.md from the stored figures alone
 

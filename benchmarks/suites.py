@@ -258,15 +258,17 @@ def stages(lab: Lab) -> Json:
 
 
 def _entries(lab: Lab, *sources: Path) -> Json:
-    """Return how many files and folders a volume becomes."""
+    """Return how many files and folders a volume becomes, and the bytes of the journal a file."""
     import fastdcm
 
     found = {}
     for source in sources:
         out = lab.place() / "out.zarr"
         report = fastdcm.convert(source, out)
-        entries = sum(1 for _ in out.rglob("*"))
-        found[source.name] = entries / report.volumes["written"]
+        found[source.name] = {
+            "entries_a_volume": sum(1 for _ in out.rglob("*")) / report.volumes["written"],
+            "journal_bytes_a_file": Path(f"{out}.work", "journal.jsonl").stat().st_size / report.files,
+        }
     return found
 
 
