@@ -17,7 +17,7 @@ UID = "1.3.6.1.4.1.14519.5.2.1.7009.2403.3342406571319721368503433274"
 AFFINE = np.diag([0.703125, 0.8, 1.25, 1.0])
 
 
-def column(table: pa.Table, name: str, values: list[object]) -> pa.Table:
+def column(table: pa.Table, name: str, values: Sequence[object]) -> pa.Table:
     place = table.schema.get_field_index(name)
     kind = table.schema.field(place).type
     array = pa.array(values, pa.string()) if pa.types.is_dictionary(kind) else pa.array(values, kind)
