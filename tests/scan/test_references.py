@@ -86,9 +86,9 @@ def test_deep_and_endless_nesting_ends(tmp_path: Path) -> None:
     head = (0x00081140).to_bytes(4, "little")
     head = head[2:] + head[:2] + b"SQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff"
     (tmp_path / "a.dcm").write_bytes(raw.part10(head * 200_000))
-    begin = time.perf_counter()
+    begin = time.process_time()
     assert read_references(str(tmp_path / "a.dcm")) == ()
-    assert time.perf_counter() - begin < 5
+    assert time.process_time() - begin < 5
 
 
 @given(st.data())
