@@ -6,8 +6,9 @@ import json
 
 import pytest
 
+from benchmarks.compare import ROOT
 from benchmarks.render import fill
-from benchmarks.report import RESULTS, ROOT
+from benchmarks.report import RESULTS
 from benchmarks.scaling_model import Cluster, Load, export_of, fit, simulate
 from benchmarks.suites import read_tables
 
