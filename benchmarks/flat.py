@@ -50,9 +50,9 @@ def stages(source: Path, out: Path | None, *options: str) -> dict[str, Any]:
 def measure(files: int, work: Path, workers: int) -> dict[str, Any]:
     """Measure one size."""
     source = make_tiny(work, files)
-    outs = [Path(tempfile.mkdtemp(dir=work)) / "out.zarr" for _ in range(2)]
-    threads = stages(source, outs[0], "--workers", str(workers))
-    apart = stages(source, outs[1], "--workers", str(workers), "--scheduler", "processes")
+    with tempfile.TemporaryDirectory(dir=work) as out:
+        threads = stages(source, Path(out, "threads"), "--workers", str(workers))
+        apart = stages(source, Path(out, "processes"), "--workers", str(workers), "--scheduler", "processes")
     return {"files": threads["files"], "workers": workers, "threads": threads, "processes": apart}
 
 

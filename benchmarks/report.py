@@ -39,6 +39,7 @@ def measure(results: Path, names: Sequence[str], lab: Lab) -> None:
         print(f"{name} ...", file=sys.stderr, flush=True)
         begin, load = time.perf_counter(), os.getloadavg()[0]
         figures = SUITES[name](lab)
+        lab.tidy()
         seconds = time.perf_counter() - begin
         document["suites"][name] = {"seconds": round(seconds, 1), "load_before": round(load, 1), "figures": figures}
         results.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +66,11 @@ def main() -> int:
     parser.add_argument("--again", action="store_true", help="also what has results already")
     parser.add_argument("--render", action="store_true", help="only write the document")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="where benchmarks.md and scaling.md go")
-    parser.add_argument("--work", type=Path, help="10 GB for exports and results (default: a temporary folder)")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        help="where 15 GB of exports and results go: best in memory, /dev/shm/bench (default: a temporary folder)",
+    )
     parser.add_argument("--data", type=Path, help="real DICOM images for the codecs")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--slow-runs", type=int, default=2, help="of programs that take very much longer")

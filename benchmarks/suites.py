@@ -7,6 +7,7 @@ What a figure means stands where it is measured: in ``compare``, ``roofline``, `
 from __future__ import annotations
 
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from benchmarks.process import ROOT, watch
 from benchmarks.side_by_side import compare
 
 Json = Any
+PLACE = "place-"
 READS = 40
 MODALITIES = ("CT", "MR", "PT", "CR")
 
@@ -63,8 +65,13 @@ class Lab(NamedTuple):
         return self.export(f"ct-four-x{self.studies}", "ct-four", "--studies", str(self.studies))
 
     def place(self) -> Path:
-        """Return a fresh folder: on ext4 one that was emptied before is slow."""
-        return Path(tempfile.mkdtemp(dir=self.work))
+        """Return a fresh folder; it goes when the suite is done."""
+        return Path(tempfile.mkdtemp(dir=self.work, prefix=PLACE))
+
+    def tidy(self) -> None:
+        """Remove what a suite left; exports stay for the next one."""
+        for place in self.work.glob(f"{PLACE}*"):
+            shutil.rmtree(place)
 
 
 def python(*words: str) -> str:
