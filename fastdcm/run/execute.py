@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -208,7 +209,7 @@ def _map_client(
     completed = dask.as_completed()
 
     def submit(task: Task) -> None:
-        future = client.submit(_attempt, function, task, pure=False, retries=0)
+        future = client.submit(_attempt_packed, _packed((function, task)), pure=False, retries=0)
         running[future.key] = (future, task)
         completed.add(future)
 
@@ -221,7 +222,7 @@ def _map_client(
             if future.cancelled():  # nobody here cancels what it still waits for
                 raise TargetError("the Dask scheduler was lost; what is complete stays, run the same command again")
             error = future.exception()
-            outcome = future.result() if error is None else _as_exception(error)
+            outcome = pickle.loads(future.result()) if error is None else _as_exception(error)  # noqa: S301 - our own
             future.release()
             for following in islice(tasks, 1):
                 submit(following)
@@ -229,6 +230,17 @@ def _map_client(
     finally:
         if running:
             client.cancel([future for future, _ in running.values()])
+
+
+def _packed(what: object) -> bytes:
+    """Return one run of bytes: Dask would send every small array of a task by itself, and look at each on the way."""
+    return pickle.dumps(what, protocol=5)
+
+
+def _attempt_packed(data: bytes) -> bytes:
+    """Do what ``_attempt`` does, on a worker."""
+    function, task = pickle.loads(data)  # noqa: S301 - from our own driver
+    return _packed(_attempt(function, task))
 
 
 def _as_exception(error: BaseException) -> Exception:
