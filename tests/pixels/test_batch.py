@@ -232,6 +232,23 @@ def test_what_is_wrong_is_told_as_ever_and_spoils_no_other_cell(tmp_path: Path) 
     np.testing.assert_array_equal(out[11:], frames[11:])
 
 
+def test_a_file_that_grew_is_changed_though_its_time_is_the_same(tmp_path: Path) -> None:
+    source = files(tmp_path, RNG.integers(0, 9, (1, *SHAPE)).astype("<i2"))[0]
+    with Path(source.path).open("ab") as file:
+        file.write(b"more")
+    os.utime(source.path, ns=(source.mtime_ns, source.mtime_ns))
+    read, _, done = both([source], value_rule("int16"), (0, 6))
+    assert ([fault.code for fault in read.faults], done) == ([Code.CHANGED], [False])
+
+
+@pytest.mark.parametrize("missing", [1, 60, 61, 100])
+def test_a_file_that_ends_while_it_is_read_is_not_done(tmp_path: Path, missing: int) -> None:
+    source = files(tmp_path, np.ones((1, *SHAPE), "<i2"))[0]
+    row = [source.size, source.mtime_ns, source.pixel_offset + missing, 0, *batch.NOTHING]
+    assert batch._FRAMES is not None
+    assert batch._FRAMES.read_frames([source.path], np.array([row]), np.zeros((1, *SHAPE), "<i2"), 60) == [None]
+
+
 def test_a_file_that_shrinks_behind_the_scan_or_says_too_much_allocates_nothing(tmp_path: Path) -> None:
     source = files(tmp_path, RNG.integers(0, 9, (1, *SHAPE)).astype("<i2"))[0]
     boasting = source._replace(size=2**50, pixel_offset=2**49, pixel_length=60)
