@@ -58,7 +58,10 @@ def test_convert_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert err == ""
 
 
-def test_failures_are_named_and_exit_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_failures_are_named_and_exit_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")  # the path and its reason on one line
     _, broken, _ = dicomgen.cut_short(tmp_path / "src")
     assert run(["convert", str(tmp_path / "src"), str(tmp_path / "s.zarr"), "--json"]) == 1
     out = capsys.readouterr().out

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastdcm.scan import elements, rules
+from fastdcm.scan.pydicom_once import load_pydicom
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -106,6 +107,7 @@ def _index_values(item: Dataset) -> list[int | None]:
 
 def _name(pointer: int) -> str | None:
     """Return the keyword of a public attribute in snake case: flip_angle; None for private and unknown ones."""
+    load_pydicom()
     from pydicom.datadict import keyword_for_tag
 
     keyword = keyword_for_tag(pointer)
@@ -114,6 +116,7 @@ def _name(pointer: int) -> str | None:
 
 def _value(dimension: Dimension, item: Dataset, shared: Dataset | None) -> float | None:
     """Return the number that a dimension points to in a frame, None where it is no number."""
+    load_pydicom()
     from pydicom.datadict import dictionary_VR
 
     vr = dictionary_VR(dimension.pointer)

@@ -63,7 +63,7 @@ HARD: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
         [
             r"Image Orientation (0020,0037) is 1\0\0\0\1\0 (axial) here (4 slices), "
             r"0\1\0\0\0\-1 (sagittal) in volume 1 (2 slices)",
-            "Tolerances(orientation=...)",
+            "--tolerance orientation",
         ],
     ),
     "two phases": (dicomgen.two_phases, ["Axis t is Temporal Position (0020,0100), with 2 values: 1, 2."]),
@@ -82,7 +82,7 @@ HARD: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
         dicomgen.spacing_differs,
         [
             r"Pixel Spacing (0028,0030) is 0.75\0.5 mm here (5 slices), 0.8\0.55 mm in volume 1 (1 slice)",
-            "Tolerances(spacing_relative=...)",
+            "--tolerance spacing_relative",
         ],
     ),
     "signedness differs": (
@@ -102,7 +102,7 @@ HARD: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
         [
             "by 12.0 mm (limit 1 mm)",
             "(-12.0, 7.5, -428.0) is next to (0.0, 7.5, -427.0) of volume 1",
-            "Tolerances(table_jump_mm=...)",
+            "--tolerance table_jump_mm",
         ],
     ),
 }
