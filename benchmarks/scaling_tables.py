@@ -28,8 +28,8 @@ MEANING = {
     "read_headers": "worker: read headers",
     "take_headers": "driver: find files, take tables",
     "map": "driver: group and plan",
-    "write": "worker: read, encode, write",
-    "direct": "driver: plan again, send, journal, publish",
+    "write": "one process: plan, read, encode, write, publish",
+    "direct": "of that, driver: plan again, send, journal, publish",
     "tables": "driver: outcomes and tables",
 }
 

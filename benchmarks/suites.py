@@ -287,7 +287,7 @@ def task_cost(tasks: int = 2000) -> float:
     with start_engine(Resources(workers=1, scheduler="processes")) as engine:
         list(map_tasks(len, [""] * 100, engine))
         before = time.process_time()
-        list(map_tasks(len, [""] * tasks, engine))
+        list(map_tasks(len, [""] * tasks, engine, window=256))  # as many as a cluster has in flight
         return (time.process_time() - before) / tasks * 1e6
 
 
