@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fastdcm.cli import options as opt
-from fastdcm.cli.printing import print_table, say, say_json, say_lines
+from fastdcm.cli.printing import print_table, say, say_json, say_lines, show
 from fastdcm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,10 +29,7 @@ def header(file: str, *, private: bool, as_json: bool) -> int:
     from fastdcm.look.header import header_lines
 
     found = fastdcm.header(file, private=private)
-    if as_json:
-        say_json(found.as_json())
-    else:
-        say_lines(found, header_lines)
+    show(found, header_lines, as_json)
     return 0
 
 
@@ -50,10 +47,7 @@ def tags(sources: tuple[str, ...], *, as_json: bool, **options: Any) -> int:
 
     with shown_progress(plain=as_json) as progress:
         found = fastdcm.tags(sources, progress=progress, **options)
-    if as_json:
-        say_json(found.as_json())
-    else:
-        say_lines(found, tags_lines)
+    show(found, tags_lines, as_json)
     return 0
 
 
@@ -78,10 +72,7 @@ def diff(a: str, b: str, *, as_json: bool, **options: Any) -> int:
 
     with shown_progress(plain=as_json) as progress:
         found = fastdcm.diff(a, b, progress=progress, **options)
-    if as_json:
-        say_json(found.as_json())
-    else:
-        say_lines(found, diff_lines)
+    show(found, diff_lines, as_json)
     return 0 if found.same else DIFFERENT
 
 
@@ -108,10 +99,7 @@ def compare(a: str, b: str, *, as_json: bool, **options: Any) -> int:
 
     with shown_progress(plain=as_json) as progress:
         found = fastdcm.compare(a, b, progress=progress, **options)
-    if as_json:
-        say_json(found.as_json())
-    else:
-        say_lines(found, comparison_lines)
+    show(found, comparison_lines, as_json)
     return 0 if found.equal else DIFFERENT
 
 
@@ -131,10 +119,7 @@ def explain(sources: tuple[str, ...], *, as_json: bool, **options: Any) -> int:
 
     with shown_progress(plain=as_json) as progress:
         found = fastdcm.explain(sources, progress=progress, **options)
-    if as_json:
-        say_json(found.as_json())
-    else:
-        say_lines(found, explanation_lines)
+    show(found, explanation_lines, as_json)
     return 0
 
 

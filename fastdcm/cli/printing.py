@@ -51,6 +51,14 @@ def say_lines(result: Any, lines_of: Callable[[Any, int], Iterable[Any]]) -> Non
     say(lines_of(result, columns()))
 
 
+def show(result: Any, lines_of: Callable[[Any, int], Iterable[Any]], as_json: bool) -> None:
+    """Print a result as one JSON object, or as its lines."""
+    if as_json:
+        say_json(result.as_json())
+    else:
+        say_lines(result, lines_of)
+
+
 def say_json(document: Mapping[str, Any]) -> None:
     """Print one JSON object as one line."""
     click.echo(json.dumps(document, default=str, allow_nan=False))
