@@ -16,7 +16,7 @@ import argparse
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ import numpy.typing as npt
 from numcodecs import blosc
 
 import fastdcm
+from benchmarks.process import best
 from fastdcm.load.volume import Store
 from fastdcm.model import Options
 from fastdcm.series.layout import choose_chunks
@@ -134,16 +135,6 @@ def cut(values: Array, chunks: Shape) -> tuple[Shape, list[Array]]:
     return grid, found
 
 
-def best(function: Callable[[], object]) -> float:
-    """Return the processor seconds of the fastest of several runs."""
-    seconds = []
-    for _ in range(RUNS):
-        start = time.thread_time()
-        function()
-        seconds.append(time.thread_time() - start)
-    return min(seconds)
-
-
 def measure(volumes: Sequence[Array], codec: Codec, chunks: Shape | None) -> Figures:
     """Code every volume in these chunks (None: those of a store)."""
     rng = np.random.default_rng(1)
@@ -160,8 +151,8 @@ def measure(volumes: Sequence[Array], codec: Codec, chunks: Shape | None) -> Fig
         out = np.empty_like(parts[0])
         raw += values.nbytes
         coded_bytes += sum(map(len, coded))
-        encode += best(lambda parts=parts: [codec.encode(part) for part in parts])  # type: ignore[misc]
-        decode += best(lambda coded=coded, out=out: [codec.decode(data, out) for data in coded])  # type: ignore[misc]
+        encode += best(RUNS, lambda parts=parts: [codec.encode(part) for part in parts])  # type: ignore[misc]
+        decode += best(RUNS, lambda coded=coded, out=out: [codec.decode(data, out) for data in coded])  # type: ignore[misc]
         if values.shape[0] >= 8:
             for wanted, times in (((PATCH,) * 3, patches), ((1, *values.shape[1:]), slices)):
                 times += [read(values.shape, sizes, grid, coded, codec, wanted, out, rng) for _ in range(READS)]

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -21,6 +20,7 @@ from typing import Any
 import imagecodecs
 import numpy as np
 
+from benchmarks.process import best
 from fastdcm.model import Options, Resources, ShardTask
 from fastdcm.pixels.file import open_source
 from fastdcm.pixels.frame import encapsulated_bytes, layout_of
@@ -48,16 +48,6 @@ def tasks_of(source: str, target: str) -> list[ShardTask]:
     return [task for number, plan in enumerate(plans) for task in shard_tasks(plan, found.index, f"{target}/{number}")]
 
 
-def best(function: Callable[[], object]) -> float:
-    """Return the processor seconds of the fastest of several runs."""
-    seconds = []
-    for _ in range(RUNS):
-        start = time.thread_time()
-        function()
-        seconds.append(time.thread_time() - start)
-    return min(seconds)
-
-
 def main() -> int:
     """Parse the command line, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -79,10 +69,10 @@ def main() -> int:
             task = replace(task, array=replace(task.array, codec=options.codec))
             total = seconds.setdefault(name, [0.0, 0.0, 0.0, 0.0])
             total[0] += len(data)
-            total[1] += best(lambda decode=decode, data=data: [decode(one) for one in data])  # type: ignore[misc]
-            total[2] += best(lambda task=task, sources=sources, out=out: read_cells(  # type: ignore[misc]
+            total[1] += best(RUNS, lambda decode=decode, data=data: [decode(one) for one in data])  # type: ignore[misc]
+            total[2] += best(RUNS, lambda task=task, sources=sources, out=out: read_cells(  # type: ignore[misc]
                 sources, task.rule, task.region[-2], out))  # fmt: skip
-            total[3] += best(lambda task=task: write_shard(task))  # type: ignore[misc]
+            total[3] += best(RUNS, lambda task=task: write_shard(task))  # type: ignore[misc]
     print("| syntax | decoder ms | read_cells ms | decoder's share | task ms | decoder's share |")
     print("|---|---|---|---|---|---|")
     for name, (frames, decoder, cells, whole) in seconds.items():
