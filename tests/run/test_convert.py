@@ -423,15 +423,15 @@ def test_copies_that_a_bad_frame_leaves_are_compared_with_each_other(
 
 def _fail_once_converting(monkeypatch: pytest.MonkeyPatch, spoil: Callable[[], None]) -> None:
     """Spoil a source after the questions were answered and before its frames are decoded."""
-    from fastdcm.run import convert as pipeline
+    from fastdcm.run import rounds
 
-    fit = pipeline._fit
+    fit = rounds.fit_memory
 
     def spoil_first(*args: Any) -> Any:
         spoil()
         return fit(*args)
 
-    monkeypatch.setattr(pipeline, "_fit", spoil_first)
+    monkeypatch.setattr(rounds, "fit_memory", spoil_first)
 
 
 def test_volumes_that_will_not_be_written_cost_no_worker(source: Path) -> None:
