@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import fastdcm
+from benchmarks.process import as_installed
 from fastdcm.load.volume import Store, Volume
 
 ROOT = Path(__file__).parent.parent
@@ -266,6 +267,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write everything measured to this file")
     parser.add_argument("--work", type=Path, help="where exports and results go (default: a temporary folder)")
     options = parser.parse_args()
+    as_installed()
     chosen = programs(options.workers, options.codec, options.peer)
     document: dict[str, Any] = {"machine": machine(), "arguments": sys.argv[1:], "workloads": {}}
     with tempfile.TemporaryDirectory(dir=options.work) as folder:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.compare import ROOT, machine
+from benchmarks.process import as_installed
 from benchmarks.suites import SUITES, Lab
 
 RESULTS = ROOT / "docs" / "benchmarks" / "results.json"
@@ -81,6 +82,7 @@ def main() -> int:
     done = json.loads(options.results.read_text())["suites"] if options.results.exists() else {}
     names = [name for name in options.only or SUITES if options.again or name not in done]
     if not options.render:
+        as_installed()
         with tempfile.TemporaryDirectory() as scratch:
             lab = Lab(options.work or Path(scratch), options.data, options.runs, options.slow_runs, options.workers,
                       options.studies, options.million)  # fmt: skip
