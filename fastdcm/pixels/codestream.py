@@ -10,7 +10,7 @@ import struct
 from typing import Literal, NamedTuple
 
 Data = bytes | bytearray
-Codec = Literal["jpeg", "jpegls", "jpeg2000", "htj2k", "jpegxl", "rle", "deflate"]
+Codec = Literal["jpeg", "jpegls", "jpeg2000", "htj2k", "jpegxl", "rle", "deflate", "native"]
 
 SEGMENTS_MAX = 2**16
 """Marker segments, fill bytes or boxes that may come before what a header must say."""

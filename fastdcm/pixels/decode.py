@@ -19,14 +19,14 @@ from fastdcm.scan.rules import DECODED_BYTES_FREE, DECODED_BYTES_PER_BYTE
 Array = npt.NDArray[Any]
 
 CODECS: dict[str, Codec] = {
-    "1.2.840.10008.1.2.4.50": "jpeg",
-    "1.2.840.10008.1.2.4.51": "jpeg",
-    "1.2.840.10008.1.2.4.57": "jpeg",
-    "1.2.840.10008.1.2.4.70": "jpeg",
+    "1.2.840.10008.1.2.1.98": "native",
+    **{f"1.2.840.10008.1.2.4.{number}": "jpeg" for number in (50, 51, 52, 53, 54, 55, 56, 57, 70)},
     "1.2.840.10008.1.2.4.80": "jpegls",
     "1.2.840.10008.1.2.4.81": "jpegls",
     "1.2.840.10008.1.2.4.90": "jpeg2000",
     "1.2.840.10008.1.2.4.91": "jpeg2000",
+    "1.2.840.10008.1.2.4.92": "jpeg2000",
+    "1.2.840.10008.1.2.4.93": "jpeg2000",
     "1.2.840.10008.1.2.4.110": "jpegxl",
     "1.2.840.10008.1.2.4.111": "jpegxl",
     "1.2.840.10008.1.2.4.112": "jpegxl",
@@ -44,14 +44,16 @@ def found_codec(data: Data, pixels: PixelFormat) -> Codec | None:
 
     None if neither tells.
     """
+    promised = CODECS.get(pixels.transfer_syntax)
+    if promised == "native" and len(data) >= _cells_bytes(pixels, len(data)):
+        return promised
     try:
         stream = read_codestream(data)
     except ValueError:
         stream = None
-    promised = CODECS.get(pixels.transfer_syntax)
     if stream is not None and promised not in ("rle", "deflate"):
         return stream.codec
-    return "rle" if promised != "deflate" and _is_rle(data, pixels) else promised
+    return "rle" if promised not in ("deflate", "native") and _is_rle(data, pixels) else promised
 
 
 def is_repaired(found: Codec, pixels: PixelFormat) -> bool:
@@ -90,8 +92,10 @@ def decode_frame(data: Data, pixels: PixelFormat, out: Array | None = None) -> A
         Whatever a decoder of another library raises on damaged data: ``read_cells`` turns it into DECODE.
     """
     codec = found_codec(data, pixels)
+    if codec == "native":
+        return _from_cells(data, pixels)
     if codec == "deflate":
-        return _decode_deflate(data, pixels)
+        return _from_cells(_inflate(data, pixels), pixels)
     if codec == "rle":
         return _finish_header_bits(_decode_rle(data, pixels, out), pixels)
     if codec is None:
@@ -147,19 +151,23 @@ def _decode_rle(data: Data, pixels: PixelFormat, into: Array | None) -> Array:
     dtype = native.stored_dtype(pixels)
     size = -(-pixels.rows * pixels.columns * pixels.samples * native.cell_bits(pixels) // 8)
     _check_size(pixels, dtype.itemsize, len(data), 64, 0)  # two bytes give at most 128
-    if pixels.bits_allocated == 12:
-        raise SourceError(Code.UNSUPPORTED_PIXELS, "RLE of 12 bits allocated is not defined")
+    sample_bytes = native.cell_bits(pixels) // 8 or 1
+    if pixels.bits_allocated % 8 and pixels.bits_allocated != 1:
+        raise SourceError(Code.UNSUPPORTED_PIXELS, f"RLE of {pixels.bits_allocated} bits allocated is not defined")
     if not _is_rle(data, pixels):
         raise SourceError(Code.DECODE, f"the RLE header is not one of {pixels.samples} samples")
     offsets = _segment_offsets(data)
     if offsets != sorted(offsets):  # some end dicomrle_decode, and the process
         raise SourceError(Code.DECODE, f"the RLE header has segments beyond its {len(data)} bytes, or in no order")
-    given = _memory(into, dtype, pixels)
+    whole = sample_bytes == dtype.itemsize
+    given = _memory(into, dtype, pixels) if whole else None
     out = np.empty(size, np.uint8) if given is None else given.reshape(-1).view(np.uint8)
     try:
-        decoded = len(dicomrle_decode(data, dtype.str, out=out.data))
+        decoded = len(dicomrle_decode(data, dtype.str, out=out.data)) if whole else -1
     except DicomrleError:  # a segment gives more than it should, for example two bytes of padding
-        decoded = _decode_segments(data, dtype.itemsize, out)
+        decoded = -1
+    if decoded < 0:
+        decoded = _decode_segments(data, sample_bytes, out)
     if decoded < size:
         raise SourceError(Code.TRUNCATED, f"RLE gives {decoded} bytes, {size} are expected")
     little = pixels._replace(transfer_syntax="1.2.840.10008.1.2.1", planar=1)
@@ -190,17 +198,29 @@ def _decode_segments(data: Data, sample_bytes: int, out: Array) -> int:
     return filled
 
 
-def _decode_deflate(data: Data, pixels: PixelFormat) -> Array:
-    """Inflate one frame (PS3.5 A.4.12) and unpack it like a native one."""
+def _cells_bytes(pixels: PixelFormat, there: int) -> int:
+    """Return what one native frame must have; ``there`` tells whether chroma is halved."""
+    halved = native.is_halved(pixels._replace(n_frames=1), there)
+    return -(-native.frame_bits(pixels, halved) // 8)
+
+
+def _from_cells(data: Data, pixels: PixelFormat) -> Array:
+    """Unpack a frame of native cells; each begins at a byte (PS3.5 A.4.11)."""
+    size = _cells_bytes(pixels, len(data))
+    if len(data) < size:
+        raise SourceError(Code.TRUNCATED, f"the frame has {len(data)} bytes, {size} are expected")
+    halved = native.is_halved(pixels._replace(n_frames=1), len(data))
+    return finish_native(native.unpack(data, pixels, pixels.rows, halved=halved), pixels)
+
+
+def _inflate(data: Data, pixels: PixelFormat) -> bytes:
+    """Inflate one frame (PS3.5 A.4.13), and no more than it may have."""
     size = -(-native.frame_bits(pixels, False) // 8)
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        raw = inflater.decompress(data, size + 1)
+        return inflater.decompress(data, size + 1)
     except zlib.error as error:
         raise SourceError(Code.DECODE, f"the deflated frame is damaged: {error}") from None
-    if len(raw) < size:
-        raise SourceError(Code.TRUNCATED, f"the frame inflates to {len(raw)} bytes, {size} are expected")
-    return finish_native(native.unpack(raw, pixels, pixels.rows), pixels)
 
 
 # ---------------------------------------------------------------------------- JPEG families
@@ -359,8 +379,10 @@ def _finish_header_bits(array: Array, pixels: PixelFormat) -> Array:
 
 def finish_native(array: Array, pixels: PixelFormat) -> Array:
     """Return the values of native pixels: only the bits stored, colour as RGB."""
-    if native.cell_bits(pixels) > 1:
-        array = native.clear_unused_bits(array, pixels.bits_stored, pixels.high_bit)
+    cell = native.cell_bits(pixels)
+    if cell > 1:
+        bits = pixels.bits_stored if 0 < pixels.bits_stored <= cell else cell
+        array = native.clear_unused_bits(array, bits, pixels.high_bit if bits == pixels.bits_stored else bits - 1)
     return _as_rgb(array, None, pixels)
 
 

@@ -19,6 +19,8 @@ from fastdcm.pixels.locate import frame_ranges
 Array = npt.NDArray[Any]
 
 ITEM_TAG = b"\xfe\xff\x00\xe0"
+SAMPLE_BYTES = 2**18
+"""Of pixels that are looked at to tell how they are encoded."""
 UNDEFINED_LENGTHS = (-1, 0xFFFFFFFF)
 
 
@@ -33,7 +35,7 @@ class Layout:
     halved: bool
     """Native YBR_*_422 with chroma for every second column."""
     swapped: bool
-    """Cells below 16 bits in big endian words."""
+    """Cells in big endian words of 16 bits: once these are swapped, all is little endian, and ``pixels`` say so."""
     palette: tuple[Array, int] | None
     notes: tuple[tuple[Code, str], ...]
 
@@ -56,10 +58,13 @@ def layout_of(file: SourceFile, source: FrameSource, *, expand_palette: bool) ->
         palette = read_palette(header)
     if _is_encapsulated(file, pixels):
         located = source._replace(pixel_offset=file.pixel_offset, pixel_length=file.pixel_length)
-        return Layout(pixels, frame_ranges(file.descriptor, located), False, False, palette, ())
+        ranges = frame_ranges(file.descriptor, located)
+        if len(ranges) > pixels.n_frames:
+            notes.append((Code.LONG_PIXEL_DATA, f"{len(ranges)} frames of pixel data, {pixels.n_frames} are expected"))
+        return Layout(pixels, ranges, False, False, palette, tuple(notes))
     if pixels.transfer_syntax not in native.NATIVE_SYNTAXES:
         notes.append((Code.REPAIRED_SYNTAX, f"native pixels under transfer syntax {pixels.transfer_syntax}"))
-        pixels = pixels._replace(transfer_syntax="1.2.840.10008.1.2.1")
+        pixels = pixels._replace(transfer_syntax=native.EXPLICIT_LITTLE_ENDIAN)
     return _native_layout(pixels, file.pixel_length, _is_swapped(file, pixels), palette, notes)
 
 
@@ -86,6 +91,7 @@ def _native_layout(
     palette: tuple[Array, int] | None,
     notes: list[tuple[Code, str]],
 ) -> Layout:
+    pixels = pixels._replace(transfer_syntax=native.EXPLICIT_LITTLE_ENDIAN) if swapped else pixels
     halved = native.is_halved(pixels, pixel_length)
     expected = -(-native.frame_bits(pixels, halved) * pixels.n_frames // 8)
     if pixel_length > expected + expected % 2:
@@ -104,10 +110,26 @@ def _is_encapsulated(file: SourceFile, pixels: PixelFormat) -> bool:
 
 
 def _is_swapped(file: SourceFile, pixels: PixelFormat) -> bool:
-    """Tell whether cells below 16 bits lie in big endian words: the element's VR is OW (PS3.5 8.1.1)."""
-    if pixels.transfer_syntax != native.EXPLICIT_BIG_ENDIAN or native.cell_bits(pixels) >= 16:
+    """Tell whether cells of not 16 bits lie in big endian words: the element's VR is OW (PS3.5 6.2 and 7.3).
+
+    So dcmtk and GDCM write cells of 32 bits; pydicom takes them for big endian as a whole, and files are found in both
+    ways: there the values tell.
+    """
+    bits = native.cell_bits(pixels)
+    if pixels.transfer_syntax != native.EXPLICIT_BIG_ENDIAN or pixels.keyword in native.FLOATS:
         return False
-    return file.pixel_offset >= 8 and bytes(file.read(file.pixel_offset - 8, 2)) == b"OW"
+    if bits == 16 or file.pixel_offset < 8:
+        return False
+    if bytes(file.read(file.pixel_offset - 8, 2)) != b"OW":
+        return False
+    return bits not in (32, 64) or not native.are_whole_cells(_sample(file, bits // 8), bits)
+
+
+def _sample(file: SourceFile, cell_bytes: int) -> bytearray:
+    """Return cells from the middle of the pixel value."""
+    length = min(file.pixel_length, SAMPLE_BYTES) // cell_bytes * cell_bytes
+    middle = (file.pixel_length - length) // 2 // cell_bytes * cell_bytes
+    return file.read(file.pixel_offset + middle, length)
 
 
 def read_frame(
@@ -182,6 +204,7 @@ def is_direct(layout: Layout, out: Array, rows: tuple[int, int]) -> bool:
     return (
         layout.ranges is None
         and pixels.samples == 1
+        and native.cell_bits(pixels) == 8 * dtype.itemsize
         and layout.palette is None
         and not layout.swapped
         and rows_are_apart(pixels)

@@ -13,12 +13,13 @@ from fastdcm.model import PixelFormat
 Array = npt.NDArray[Any]
 Data = bytes | bytearray | memoryview
 
+EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 EXPLICIT_BIG_ENDIAN = "1.2.840.10008.1.2.2"
 GE_PRIVATE_BIG_ENDIAN_PIXELS = "1.2.840.113619.5.2"
 NATIVE_SYNTAXES = frozenset(
     {
         "1.2.840.10008.1.2",
-        "1.2.840.10008.1.2.1",
+        EXPLICIT_LITTLE_ENDIAN,
         "1.2.840.10008.1.2.1.99",
         EXPLICIT_BIG_ENDIAN,
         GE_PRIVATE_BIG_ENDIAN_PIXELS,
@@ -26,11 +27,14 @@ NATIVE_SYNTAXES = frozenset(
 )
 FLOATS = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}
 STORED_TYPES: dict[tuple[str, int], np.dtype[Any]] = {
-    (kind, bits): np.dtype(f"<{kind if bits > 1 else 'u'}{size}")
-    for kinds, bits, size in (("iu", 1, 1), ("iu", 8, 1), ("iu", 12, 2), ("iu", 16, 2), ("iuf", 32, 4), ("iuf", 64, 8))
-    for kind in kinds
+    **{("f", bits): np.dtype(f"<f{bits // 8}") for bits in (32, 64)},
+    **{
+        (kind, bits): np.dtype(f"<{kind if bits > 1 else 'u'}{next(size for size in (1, 2, 4, 8) if bits <= 8 * size)}")
+        for kind in "iu"
+        for bits in range(1, 65)
+    },
 }
-"""By kind and allocated bits; a bit has no sign."""
+"""By kind and allocated bits: the smallest that holds them; a bit has no sign."""
 
 
 def is_big_endian(pixels: PixelFormat) -> bool:
@@ -104,6 +108,11 @@ def unpack(data: Data, pixels: PixelFormat, rows: int, *, first_bit: int = 0, ha
         flat = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")[first_bit : first_bit + count]
     elif cell_bits(pixels) == 12:
         flat = _unpack_12_bits(np.frombuffer(data, np.uint8), first_bit, count).view(dtype)
+    elif cell_bits(pixels) % 8:
+        flat = _unpack_bits(np.frombuffer(data, np.uint8), cell_bits(pixels), first_bit, count, dtype)
+    elif cell_bits(pixels) != 8 * dtype.itemsize:
+        cells = np.frombuffer(data, np.uint8, count * cell_bits(pixels) // 8).reshape(count, -1)
+        flat = _widen(cells[:, ::-1] if is_big_endian(pixels) else cells, dtype)
     else:
         flat = np.frombuffer(data, dtype.newbyteorder(">") if is_big_endian(pixels) else dtype, count)
         flat = flat.astype(dtype, copy=False)
@@ -131,6 +140,22 @@ def _unpack_12_bits(data: Array, first_bit: int, count: int) -> Array:
     return values
 
 
+def _unpack_bits(data: Array, bits: int, first_bit: int, count: int, dtype: np.dtype[Any]) -> Array:
+    """Return cells of any number of bits, one directly after the other, the least significant bit first.
+
+    DICOM has but 1 and multiples of 8 (PS3.5 8.1.1); others are ACR-NEMA's, which filled its words so.
+    """
+    each = np.unpackbits(data, bitorder="little")[first_bit : first_bit + bits * count].reshape(count, bits)
+    return _widen(np.packbits(each, axis=1, bitorder="little"), dtype)
+
+
+def _widen(cells: Array, dtype: np.dtype[Any]) -> Array:
+    """Return (count, bytes) cells, least significant byte first, as numbers of a wider type; without their sign."""
+    wide = np.zeros((len(cells), dtype.itemsize), np.uint8)
+    wide[:, : cells.shape[1]] = cells
+    return wide.view(dtype)[:, 0]
+
+
 def _double_chroma(flat: Array, rows: int, columns: int) -> Array:
     """Return (3, rows, columns) of Y1 Y2 Cb Cr groups; both pixels of a pair take the pair's chroma."""
     groups = flat.reshape(rows, columns // 2, 4)
@@ -141,8 +166,19 @@ def _double_chroma(flat: Array, rows: int, columns: int) -> Array:
     return out
 
 
+def are_whole_cells(data: Data, bits: int) -> bool:
+    """Tell whether big endian cells of 32 or 64 bits have their most significant word first, against PS3.5 7.3.
+
+    The words that change less from cell to cell are the most significant ones. Where neither does clearly, the
+    standard holds: bytes are swapped within words of 16 bits, and the least significant word stays first.
+    """
+    words = np.frombuffer(data, ">u2").reshape(-1, bits // 16).astype("<u2")
+    first, last = (np.abs(np.diff(words[:, place]).view("<i2").astype(np.int64)).sum() for place in (0, -1))
+    return bool(2 * first < last)
+
+
 def swap_words(data: Data) -> bytearray:
-    """Return 16-bit words with their bytes swapped: how OW holds smaller cells in big endian (PS3.5 8.1.1)."""
+    """Return 16-bit words with their bytes swapped: how OW holds other cells in big endian (PS3.5 6.2 and 7.3)."""
     return bytearray(np.frombuffer(data, "<u2").byteswap().data.cast("B"))
 
 

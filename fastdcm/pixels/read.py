@@ -214,8 +214,8 @@ def find_fault(source: FrameSource) -> tuple[Code, str] | None:
     return None
 
 
-def _encoding(source: FrameSource, layout: Layout) -> tuple[PixelFormat, bool, int, int]:
-    return layout.pixels._replace(n_frames=1), layout.ranges is None, source.tile, source.tiles
+def _encoding(source: FrameSource, layout: Layout) -> tuple[PixelFormat, bool, bool, int, int]:
+    return layout.pixels._replace(n_frames=1), layout.ranges is None, layout.swapped, source.tile, source.tiles
 
 
 def _raw(file: SourceFile, layout: Layout, frame: int) -> bytes:

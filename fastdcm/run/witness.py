@@ -25,7 +25,8 @@ LOSSY = {
     "1.2.840.10008.1.2.4.91",  # JPEG 2000
     "1.2.840.10008.1.2.4.203",  # HTJ2K
 }
-NATIVE = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"}
+BIG_ENDIAN = "1.2.840.10008.1.2.2"
+NATIVE = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", BIG_ENDIAN, "1.2.840.10008.1.2.1.99"}
 PLUGINS = ("pydicom", "pillow", "pyjpegls", "pylibjpeg")
 """pydicom's decoders, in this order. GDCM is not among them: it may end the process on a source that was damaged."""
 COLOUR_STEPS, GREY_STEPS, GREY_12_BIT_JPEG_STEPS = 2, 1, 2
@@ -175,6 +176,8 @@ class SourceFile:
         shift = int(dataset.get("HighBit", 0)) + 1 - int(dataset.get("BitsStored", 0))
         if shift > 0 and self._syntax in NATIVE and array.dtype.kind in "iu":
             raise ValueError("pydicom takes the low bits, whatever HighBit says")
+        if self._syntax == BIG_ENDIAN and array.dtype.itemsize > 2 and "PixelData" in dataset:
+            raise ValueError("pydicom takes whole cells, most writers swap the bytes of 16-bit words (PS3.5 7.3)")
         if rgb and photometric == "PALETTE COLOR":
             array = apply_color_lut(array, dataset)
         elif rgb and photometric != "RGB":

@@ -132,7 +132,7 @@ def list_elements(path: str, wanted: Wanted | None = None) -> Listing:
         listing = Listing()
         position = _Walk(source, listing, meta=True).run(132 if head[128:132] == b"DICM" else 0)
         listing.syntax = _declared(listing.elements)
-        if listing.syntax == rules.DEFLATED and source.read(position + 4, 2) not in rules.VRS:
+        if listing.syntax in rules.DEFLATED_SYNTAXES and source.read(position + 4, 2) not in rules.VRS:
             source, position = _inflated(source, position), 0
         if listing.problem is None:
             _Walk(source, listing, wanted=wanted).run(position)

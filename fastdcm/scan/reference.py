@@ -185,7 +185,7 @@ def read_header(file: BinaryIO, size: int) -> Header:
     start, declared, media = _file_meta(file, size, 132 if prefix else 0)
     file.seek(start)
     peek = file.read(8)
-    deflated = declared == rules.DEFLATED and not _starts_plainly(peek)
+    deflated = declared in rules.DEFLATED_SYNTAXES and not _starts_plainly(peek)
     if deflated:
         file.seek(start)
         file, size = _inflate(file, size - start)

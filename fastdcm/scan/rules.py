@@ -28,7 +28,8 @@ class Syntax(NamedTuple):
     """How a file of one transfer syntax is encoded (PS3.5 Annex A)."""
 
     name: str
-    pixels: Literal["native", "encapsulated", "video"] = "encapsulated"
+    pixels: Literal["native", "encapsulated", "video", "elsewhere", "unknown"] = "encapsulated"
+    """``elsewhere``: on a server, the file has a URL; ``unknown``: retired, nothing is known that decodes it."""
     implicit: bool = False
     big_endian: bool = False
     deflated: bool = False
@@ -57,8 +58,11 @@ TRANSFER_SYNTAXES: Mapping[str, Syntax] = {
         for number, name in {
             "50": "JPEG Baseline",
             "51": "JPEG Extended",
+            "52": "JPEG Extended, arithmetic",
             "53": "JPEG Spectral Selection",
+            "54": "JPEG Spectral Selection, arithmetic",
             "55": "JPEG Full Progression",
+            "56": "JPEG Full Progression, arithmetic",
             "57": "JPEG Lossless",
             "70": "JPEG Lossless SV1",
             "80": "JPEG-LS Lossless",
@@ -97,7 +101,19 @@ TRANSFER_SYNTAXES: Mapping[str, Syntax] = {
         }.items()
     },
     **{f"1.2.840.10008.1.2.7.{n}": Syntax("SMPTE ST 2110", "video") for n in (1, 2, 3)},
+    _JPEG + "94": Syntax("JPIP Referenced", "elsewhere"),
+    _JPEG + "95": Syntax("JPIP Referenced Deflate", "elsewhere", deflated=True),
+    _JPEG + "204": Syntax("JPIP HTJ2K Referenced", "elsewhere"),
+    _JPEG + "205": Syntax("JPIP HTJ2K Referenced Deflate", "elsewhere", deflated=True),
+    _JPEG + "58": Syntax("JPEG Lossless, arithmetic", "unknown"),
+    **{_JPEG + str(n): Syntax("JPEG Hierarchical", "unknown") for n in range(59, 67)},
+    "1.2.840.10008.1.2.6.1": Syntax("RFC 2557 MIME encapsulation", "unknown"),
+    "1.2.840.10008.1.2.6.2": Syntax("XML Encoding", "unknown"),
+    "1.2.840.10008.1.20": Syntax("Papyrus 3 Implicit VR Little Endian", "unknown", implicit=True),
 }
+
+DEFLATED_SYNTAXES = frozenset(uid for uid, syntax in TRANSFER_SYNTAXES.items() if syntax.deflated)
+"""Those whose data sets are deflated as a whole (PS3.5 A.5)."""
 
 
 VRS = frozenset(
@@ -435,6 +451,11 @@ def _failed(row: Row) -> Verdict | None:
     uid = _text(row, "transfer_syntax") or ""
     if _text(row, "sop_class_uid") == SLIDE_CLASS:
         return Outcome.FAILED, Code.UNSUPPORTED_WSI, "whole-slide images are not converted yet"
+    syntax = TRANSFER_SYNTAXES.get(uid)
+    if syntax and syntax.pixels == "elsewhere":
+        return Outcome.FAILED, Code.UNSUPPORTED_SYNTAX, f"{syntax.name} ({uid}): the pixels are on a server"
+    if syntax and syntax.pixels == "unknown":
+        return Outcome.FAILED, Code.UNSUPPORTED_SYNTAX, f"{syntax.name} ({uid}): retired, and there is no decoder"
     if row["pixel_keyword"] is None:
         name = sop_class_name(_text(row, "sop_class_uid"))
         return Outcome.FAILED, Code.NO_PIXELS, f"{name}: an image class, but there is no pixel data element"
