@@ -137,7 +137,7 @@ def ls(store: str, *, where: str | None, sort: str | None, group: str | None, as
     chosen = opened.query(where) if where is not None else opened
     table = sorted_table(chosen.table, sort) if sort else chosen.table
     if as_json:
-        say_json({"store": str(chosen.path), "volumes": table.to_pylist()})
+        say_json({"store": str(chosen.place), "volumes": table.to_pylist()})
     else:
         print_table(table, sort, group)
     return 0

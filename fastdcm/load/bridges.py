@@ -179,13 +179,11 @@ def to_xarray(volume: Volume) -> xr.DataArray:
         xarray is not installed.
     """
     xarray = optional_package("xarray")
-    import zarr
+    from fastdcm.load.zarrays import open_array
 
-    folder = volume.path / "0"
+    folder = volume.place / "0"
     coords: dict[str, Any] = {
-        axis: (axis, np.asarray(zarr.open_array(folder / axis, mode="r")[:]), {"units": "mm"})
-        for axis in volume.axes
-        if axis in "zyx"
+        axis: (axis, np.asarray(open_array(folder / axis)[:]), {"units": "mm"}) for axis in volume.axes if axis in "zyx"
     }
     for axis, dim in volume.dims.items():
         if axis in volume.axes and _one_value_a_step(dim, volume.shape[volume.axes.index(axis)]):

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from fastdcm.errors import TargetError, UsageError
+from fastdcm.places import Place, table_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,13 +39,13 @@ def references_schema() -> pa.Schema:
     return pa.schema([(name, numbers.get(name, pa.string())) for name in REFERENCE_COLUMNS])
 
 
-def read_catalog(folder: Path, ours: Mapping[str, Any]) -> pa.Table:
+def read_catalog(folder: Place, ours: Mapping[str, Any]) -> pa.Table:
     """Read the catalogue, and say so when it is of another generation than the root."""
     import pyarrow.parquet
 
     path = folder / inside(str(ours["catalog"]))
     try:
-        table = pyarrow.parquet.read_table(path, memory_map=False)
+        table = pyarrow.parquet.read_table(table_file(path), memory_map=False)
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read: {error}; running the conversion again rebuilds it") from None
     generation = (table.schema.metadata or {}).get(b"generation")
@@ -57,7 +58,7 @@ def read_catalog(folder: Path, ours: Mapping[str, Any]) -> pa.Table:
     return table
 
 
-def read_references(folder: Path, *, volume: str | None = None) -> pa.Table:
+def read_references(folder: Place, *, volume: str | None = None) -> pa.Table:
     """Read what objects refer to, or what refers to one volume; no rows where there is no table."""
     import pyarrow.parquet
 
@@ -66,7 +67,7 @@ def read_references(folder: Path, *, volume: str | None = None) -> pa.Table:
         return references_schema().empty_table()
     try:
         chosen = None if volume is None else [("volume", "=", volume)]
-        return pyarrow.parquet.read_table(path, memory_map=False, filters=chosen)
+        return pyarrow.parquet.read_table(table_file(path), memory_map=False, filters=chosen)
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read: {error}; running the conversion again rebuilds it") from None
 

@@ -173,7 +173,7 @@ def _ending(target: Path) -> str:
 def _open_volume(volume: Volume | str | os.PathLike[str]) -> Volume:
     if isinstance(volume, Volume):
         return volume
-    opened = open_path(Path(volume))
+    opened = open_path(volume if isinstance(volume, str) else Path(volume))
     if isinstance(opened, Volume):
         return opened
     raise (

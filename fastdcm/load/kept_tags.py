@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from fastdcm.errors import UsageError
+from fastdcm.load.zarrays import open_array
 from fastdcm.model import Json
 
 if TYPE_CHECKING:
@@ -43,13 +44,11 @@ def kept_tags(volume: Volume) -> KeptTags:
 
 
 def _large(volume: Volume) -> Json:
-    folder = volume.path / "dicom"
-    if not folder.is_dir():
+    folder = volume.place / "dicom"
+    if not (folder / "zarr.json").is_file():
         return {}
-    import zarr
-
     try:
-        loaded = json.loads(np.asarray(zarr.open_array(folder, mode="r")[:]).tobytes())
+        loaded = json.loads(np.asarray(open_array(folder)[:]).tobytes())
     except (OSError, ValueError) as error:
         raise UsageError(f"{folder} cannot be read: {error}") from None
     return loaded if isinstance(loaded, dict) else {}

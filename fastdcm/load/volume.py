@@ -18,7 +18,9 @@ import numpy.typing as npt
 
 from fastdcm.errors import GeometryError, UsageError
 from fastdcm.load.catalog import inside, read_catalog, read_references
+from fastdcm.load.zarrays import open_array
 from fastdcm.model import Floats, Json
+from fastdcm.places import Place, Url, folder_of, place_of
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -32,13 +34,14 @@ Roi = Sequence[slice | tuple[int, int]]
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
-def open(path: str | Path) -> Store | Volume:
+def open(path: str | Path | Url) -> Store | Volume:
     """Open a store, or one volume of it.
 
     Parameters
     ----------
     path : str or Path
-        The root of a store, or the folder of a volume (``<study>/<series>/<n>.ome.zarr``).
+        The root of a store, or the folder of a volume (``<study>/<series>/<n>.ome.zarr``); ``s3://bucket/store.zarr``
+        and other URLs of object stores are read in place.
 
     Returns
     -------
@@ -57,7 +60,7 @@ def open(path: str | Path) -> Store | Volume:
     >>> len(store), store[0].axes
     (5, 'zyx')
     """
-    folder = Path(path)
+    folder = place_of(path)
     attributes = _group_attributes(folder)
     ours = attributes.get("fastdcm")
     if isinstance(ours, dict) and "catalog" in ours:
@@ -71,23 +74,33 @@ def open(path: str | Path) -> Store | Volume:
 class Volume:
     """One volume of a store: a complete OME-Zarr image with its geometry."""
 
-    path: Path
-    """The folder ``<n>.ome.zarr``."""
+    place: Place
+    """The folder ``<n>.ome.zarr``, or its URL."""
+
+    @property
+    def path(self) -> Path:
+        """The folder. Raises UsageError where the store is at a URL (``place`` has it)."""
+        return folder_of(self.place)
+
+    @property
+    def home(self) -> tuple[Place, str]:
+        """Root of its store, and its path in that: ``<study>/<series>/<n>.ome.zarr``."""
+        place = self.place.absolute()
+        series, study = place.parent, place.parent.parent
+        return study.parent, f"{study.name}/{series.name}/{place.name}"
 
     @cached_property
     def attributes(self) -> Json:
         """All attributes of the volume's group: ``ome`` and ``fastdcm`` (docs/store.md)."""
-        attributes = _group_attributes(self.path)
+        attributes = _group_attributes(self.place)
         if "fastdcm" not in attributes:
-            raise UsageError(f"{self.path} is not a fastdcm volume")
+            raise UsageError(f"{self.place} is not a fastdcm volume")
         return attributes
 
     @cached_property
     def array(self) -> zarr.Array[Any]:
         """The voxels as a read-only ``zarr.Array``, axes as in ``axes``."""
-        import zarr
-
-        return zarr.open_array(self.path / "0" / "image", mode="r")
+        return open_array(self.place / "0" / "image")
 
     @cached_property
     def axes(self) -> str:
@@ -127,8 +140,8 @@ class Volume:
     @cached_property
     def references(self) -> pa.Table:
         """The rows of ``Store.references`` that are about this volume; none where it stands alone."""
-        *above, study, series, name = self.path.absolute().parts
-        return read_references(Path(*above), volume=f"{study}/{series}/{name}")
+        root, name = self.home
+        return read_references(root, volume=name)
 
     @property
     def colour(self) -> bool:
@@ -291,20 +304,25 @@ class Volume:
 class Store(Sequence[Volume]):
     """A catalogue of volumes: the whole store, or what a query left of it."""
 
-    path: Path
-    """Root of the store."""
+    place: Place
+    """Root of the store: a folder or a URL."""
     table: pa.Table
     """One row a volume, columns ``model.CATALOG_COLUMNS``."""
+
+    @property
+    def path(self) -> Path:
+        """The root's folder. Raises UsageError where the store is at a URL (``place`` has it)."""
+        return folder_of(self.place)
 
     @cached_property
     def attributes(self) -> Json:
         """All attributes of the root group: ``fastdcm`` has version, catalogue, generation and totals."""
-        return _group_attributes(self.path)
+        return _group_attributes(self.place)
 
     @cached_property
     def volumes(self) -> tuple[Volume, ...]:
         """The volumes, in the order of ``table``; each is opened when it is first used."""
-        return tuple(Volume(self.path / inside(name)) for name in self.table.column("volume").to_pylist())
+        return tuple(Volume(self.place / inside(name)) for name in self.table.column("volume").to_pylist())
 
     @cached_property
     def references(self) -> pa.Table:
@@ -312,7 +330,7 @@ class Store(Sequence[Volume]):
 
         One row for each object, series that it refers to, and volume of that series.
         """
-        return read_references(self.path)
+        return read_references(self.place)
 
     def query(self, where: str) -> Store:
         """Return the volumes for which an SQL expression over the columns of ``table`` is true.
@@ -329,7 +347,7 @@ class Store(Sequence[Volume]):
         from fastdcm.load.query import filter_rows
 
         rows = np.array(filter_rows(self.table, where), dtype=np.int64)  # typed also when there are none
-        return Store(self.path, self.table.take(rows))
+        return Store(self.place, self.table.take(rows))
 
     def __len__(self) -> int:
         """Return the number of volumes."""
@@ -370,7 +388,7 @@ def _one_selection(axis: str, length: int, part: slice | tuple[int, int]) -> sli
     return slice(int(start), int(stop))
 
 
-def _group_attributes(folder: Path) -> Json:
+def _group_attributes(folder: Place) -> Json:
     """Return the attributes of a Zarr v3 group, read as the plain JSON that they are."""
     document = folder / "zarr.json"
     try:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fastdcm.errors import Outcome, UsageError
 from fastdcm.look.terminal import clean, count_text, mm_text
 from fastdcm.model import Index
+from fastdcm.objects import is_url
 from fastdcm.run.progress import Callback, silent
 from fastdcm.series.names import safe_uid
 
@@ -60,6 +61,9 @@ def parse_address(text: str | os.PathLike[str]) -> Address:
         There is no such file or folder.
     """
     whole = os.fspath(text)
+    if is_url(whole):
+        url, _, which = whole.partition("#")
+        return Address(url, which.strip() or None)
     places = [len(whole), *(match.start() for match in re.finditer("#", whole))]
     for place in places:
         if os.path.lexists(whole[:place]):

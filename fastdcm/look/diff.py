@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import takewhile
-from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -17,6 +16,7 @@ from fastdcm.look.address import Address, choose_volume, find_series, parse_addr
 from fastdcm.look.tag_text import cell, keyword_text, label_of, name_text, tag_text, values_text
 from fastdcm.look.terminal import clean, count_text
 from fastdcm.model import Json, Resources
+from fastdcm.places import place_of
 from fastdcm.run.progress import Callback
 from fastdcm.run.series_tags import SeriesTags, TagColumn, json_tags, read_series_tags, slice_order
 from fastdcm.scan.leaves import FRAMES, Path
@@ -160,7 +160,7 @@ class _Reading(NamedTuple):
 
 
 def _is_store(address: Address) -> bool:
-    return (FilePath(address.path) / "zarr.json").is_file()
+    return (place_of(address.path) / "zarr.json").is_file()
 
 
 def _series(reading: _Reading, address: Address) -> _Side:
@@ -187,7 +187,7 @@ def _volume(address: Address, private: bool) -> _Side:
         raise UsageError(f"{address.path} is a volume already: nothing can follow the #")
     kept = kept_tags(volume)
     tags = json_tags(kept.constant, kept.per_slice, kept.present, private=private)
-    place = "/".join(volume.path.parts[-3:])
+    place = volume.home[1]
     return _Side(DiffSide(address.path, place, tags.n_files, 0, kept=True), tags)
 
 

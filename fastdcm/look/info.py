@@ -73,7 +73,7 @@ def _volume(volume: Volume) -> Iterator[str]:
 
 def _store(store: Store) -> Iterator[str]:
     ours = store.attributes.get("fastdcm") or {}
-    yield _line("store", clean(store.path))
+    yield _line("store", clean(store.place))
     yield _line("volumes", str(len(store)))
     if store.references.num_rows:
         yield _line("objects", _objects(store.references))

@@ -17,8 +17,10 @@ import numpy.typing as npt
 
 from fastdcm.errors import CheckError, Code, SourceError, UsageError
 from fastdcm.load.volume import Store, Volume
+from fastdcm.load.zarrays import lost_shards
 from fastdcm.look.address import choose_volume, no_series, parse_address
 from fastdcm.model import ArraySpec, Index, Json, Options, ShardTask, VolumePlan
+from fastdcm.places import place_of
 from fastdcm.run.execute import Engine
 from fastdcm.run.progress import Callback
 from fastdcm.run.stream import block_tasks, cut_array, read_block
@@ -101,7 +103,7 @@ def _find(engine: Engine, target: Target, maps: dict[str, SeriesMap], progress: 
     if isinstance(target, Volume):
         return _of_store(target)
     address = parse_address(target)
-    if os.path.lexists(os.path.join(address.path, "zarr.json")):
+    if (place_of(address.path) / "zarr.json").is_file():
         return _of_store(_open_volume(address.path, address.which))
     place = os.path.realpath(address.path)
     if place not in maps:
@@ -117,7 +119,7 @@ def _find(engine: Engine, target: Target, maps: dict[str, SeriesMap], progress: 
 def _open_volume(path: str, which: str | None) -> Volume:
     from fastdcm.load.volume import open as open_path
 
-    opened = open_path(Path(path))
+    opened = open_path(path)
     if isinstance(opened, Store):
         return opened[int(choose_volume(opened.table, which))]
     if which is not None:
@@ -131,7 +133,10 @@ def _of_store(volume: Volume) -> Voxels:
     array = volume.array
     if array.shards is not None:  # a lost shard would be read as fill
         spec = ArraySpec(volume.axes, volume.shape, str(volume.dtype), array.chunks, array.shards, "", 0.0)
-        check_complete(volume.path / "0" / "image", spec)
+        if isinstance(volume.place, Path):
+            check_complete(volume.place / "0" / "image", spec)
+        elif lost := lost_shards(volume):
+            raise CheckError(f"shard c/{lost[0]} is lost")
     parts = {name: volume.attributes["fastdcm"].get(name) or {} for name in ("geometry", "intensity", "slices")}
     n_z = volume.shape[volume.axes.index("z")]
     found = () if parts["geometry"].get("uniform") else parts["slices"].get("position") or ()
@@ -208,7 +213,7 @@ def read(block: BlockTask) -> npt.NDArray[Any] | None:
     try:
         return np.asarray(block.volume.array[tuple(slice(*bounds) for bounds in block.region)])
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError is Blosc's
-        text = f"the voxels {block.region} of {block.volume.path} cannot be read: {error}; fastdcm verify tells more"
+        text = f"the voxels {block.region} of {block.volume.place} cannot be read: {error}; fastdcm verify tells more"
         raise CheckError(text) from error
 
 

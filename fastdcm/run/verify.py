@@ -24,7 +24,9 @@ from fastdcm.errors import CheckError, UsageError
 from fastdcm.load.catalog import inside
 from fastdcm.load.volume import Store, Volume
 from fastdcm.load.volume import open as open_path
+from fastdcm.load.zarrays import lost_shards
 from fastdcm.model import Json, Options, Resources
+from fastdcm.places import Place, place_of, published_volumes, table_file, work_folder
 from fastdcm.run.execute import map_tasks, start_engine
 from fastdcm.run.options import Source, check_options, source_list
 from fastdcm.run.progress import Callback, Progress, silent
@@ -169,8 +171,8 @@ def verify(  # noqa: PLR0913 - one keyword an option of the command line
     resources = Resources(workers=workers, threads=threads, memory_bytes=memory, scheduler=scheduler)
     check_options(Options(), resources)
     given = None if sources is None else source_list(sources)
-    roots = _source_roots(opened.path, given, work)
-    tables = _manifest(opened.path) if roots else None
+    roots = _source_roots(opened.place, given, work)
+    tables = _manifest(opened.place) if roots else None
     findings = _check_tables(opened)
     tasks = list(_tasks(opened, tables, roots, sample))
     if given and tables is not None and not any(_is_there(one) for task in tasks for one in task.slices):
@@ -191,25 +193,24 @@ def verify(  # noqa: PLR0913 - one keyword an option of the command line
 # ---------------------------------------------------------------------------- what there is to check
 
 
-def _source_roots(store: Path, sources: Sequence[str] | None, work: str | Path | None) -> tuple[str, ...]:
+def _source_roots(store: Place, sources: Sequence[str] | None, work: str | Path | None) -> tuple[str, ...]:
     """Return the folders that paths in files.parquet are relative to, by number of the source."""
     if sources is None:
-        absolute = store.absolute()
-        beside = Path(work) if work is not None else absolute.with_name(f"{absolute.name}.work")
         try:
-            sources = json.loads((beside / "sources.json").read_text(encoding="utf-8"))
+            sources = json.loads((work_folder(store.absolute(), work) / "sources.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return ()
     return tuple(str(path if Path(path).is_dir() else Path(path).parent) for path in sources)
 
 
-def _manifest(store: Path) -> tuple[dict[int, Json], dict[str, list[Json]]] | None:
+def _manifest(store: Place) -> tuple[dict[int, Json], dict[str, list[Json]]] | None:
     """Return rows of files.parquet by number and of frames.parquet by volume; None where they were left out."""
     import pyarrow.parquet
 
     try:
-        files = pyarrow.parquet.read_table(store / "files.parquet", columns=["file", "source", "path"]).to_pylist()
-        frames = pyarrow.parquet.read_table(store / "frames.parquet").to_pylist()
+        columns = ["file", "source", "path"]
+        files = pyarrow.parquet.read_table(table_file(store / "files.parquet"), columns=columns).to_pylist()
+        frames = pyarrow.parquet.read_table(table_file(store / "frames.parquet")).to_pylist()
     except OSError:
         return None
     by_volume: dict[str, list[Json]] = defaultdict(list)
@@ -233,7 +234,7 @@ def _tasks(
             continue
         frames = tables[1].get(name, []) if tables else []
         slices = tuple(_slice_of(frame, tables[0], roots) for frame in frames) if tables else ()
-        yield Task(str(store.path), name, row, slices, wanted)
+        yield Task(str(store.place), name, row, slices, wanted)
 
 
 def _slice_of(frame: Json, files: Mapping[int, Json], roots: tuple[str, ...]) -> Slice:
@@ -275,7 +276,7 @@ def _check_tables(store: Store) -> Findings:
 
     found = []
     names = set(store.table["volume"].to_pylist())
-    there = {path.parent.relative_to(store.path).as_posix() for path in store.path.glob("*/*/*.ome.zarr/zarr.json")}
+    there = set(published_volumes(store.place))
     found += [
         Mismatch(name, "tables", None, "is in the catalogue and not in the store") for name in sorted(names - there)
     ]
@@ -284,11 +285,11 @@ def _check_tables(store: Store) -> Findings:
     ]
     generation = (store.attributes.get("fastdcm") or {}).get("generation")
     for name in ("catalog", "files", "frames", "references"):
-        path = store.path / f"{name}.parquet"
+        path = store.place / f"{name}.parquet"
         if not path.exists():
             continue
         try:
-            metadata = pyarrow.parquet.read_schema(path).metadata or {}
+            metadata = pyarrow.parquet.read_schema(table_file(path)).metadata or {}
         except (OSError, ValueError) as error:
             found.append(Mismatch("", "tables", None, f"{name}.parquet cannot be read: {error}"))
             continue
@@ -314,7 +315,7 @@ class _Layout(NamedTuple):
 
 def _check_volume(task: Task) -> Findings:
     """Check one volume; anything that reading it throws is a finding."""
-    folder = Path(task.root) / inside(task.volume)
+    folder = place_of(task.root) / inside(task.volume)
     if not (folder / "zarr.json").exists():
         return Findings()  # said by the tables already
     volume = Volume(folder)
@@ -485,8 +486,5 @@ def _check_row(task: Task, volume: Volume) -> Iterator[Mismatch]:
 
 def _check_shards(task: Task, volume: Volume) -> Iterator[Mismatch]:
     """Every shard must be there: one that is lost reads back as fill, without an error."""
-    array = volume.array
-    shards = array.shards or array.chunks
-    for place in np.ndindex(*(-(-n // m) for n, m in zip(array.shape, shards, strict=True))):
-        if not volume.path.joinpath("0", "image", "c", *map(str, place)).is_file():
-            yield Mismatch(task.volume, "shard", None, f"the shard {'/'.join(map(str, place))} is lost")
+    for place in lost_shards(volume):
+        yield Mismatch(task.volume, "shard", None, f"the shard {place} is lost")
