@@ -1,4 +1,4 @@
-"""What can go wrong, sorted by what a caller would do about it. Imports nothing.
+"""What can go wrong, sorted by what a caller would do about it. Imports nothing of fastdcm.
 
 ::
 
@@ -14,6 +14,7 @@ An expected failure inside a task is a value (an outcome row), never one of thes
 
 from __future__ import annotations
 
+import errno
 from enum import StrEnum
 
 
@@ -68,6 +69,8 @@ class Code(StrEnum):
     GAP = "gap"
     INCOMPLETE = "incomplete"
     INTERNAL = "internal"
+    DECODER_CRASH = "decoder-crash"
+    DECODER_TIMEOUT = "decoder-timeout"
     # why a series became several volumes
     SPLIT_ORIENTATION = "split-orientation"
     SPLIT_MATRIX = "split-matrix"
@@ -149,3 +152,11 @@ class SourceError(FastdcmError):
     def __str__(self) -> str:
         """Return the message alone."""
         return self.message
+
+
+_MAY_PASS = frozenset({errno.EIO, errno.ESTALE, errno.EAGAIN, errno.ETIMEDOUT, errno.EINTR, errno.ENOBUFS})
+
+
+def may_pass(error: Exception) -> bool:
+    """Tell whether the system failed in a way that the next try may not: EIO, a stale handle, a time limit."""
+    return isinstance(error, OSError) and error.errno in _MAY_PASS

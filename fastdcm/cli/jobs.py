@@ -20,7 +20,7 @@ from fastdcm.cli.printing import print_table, say_json, say_lines, warn
 @opt.storage
 @opt.rerun
 @opt.resources
-@opt.several(opt.dry_run, opt.as_json)
+@opt.several(opt.task_timeout, opt.dry_run, opt.as_json)
 def convert(sources: tuple[str, ...], dest: str, *, dry_run: bool, as_json: bool, **options: Any) -> int:
     """Convert DICOM files and folders SRC... to the store DEST."""
     import fastdcm

@@ -125,6 +125,12 @@ scheduler = click.option(
     metavar="local|processes|tcp://HOST:PORT",
     help="Where the work runs. Changes the time, never the bytes.",
 )
+task_timeout = click.option(
+    "--task-timeout",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="Time of one compressed frame, before its decoder counts as hung. [default: 120 and 2 a MiB]",
+)
 on_gap = click.option(
     "--on-gap",
     type=click.Choice(["irregular", "fill", "split", "fail"]),

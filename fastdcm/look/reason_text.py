@@ -67,6 +67,11 @@ REASONS: Mapping[Code, ReasonText] = {
     ),
     Code.INCOMPLETE: ReasonText("The written volume did not pass its check.", "Convert again."),
     Code.INTERNAL: ReasonText("A fault of fastdcm.", "Please report it."),
+    Code.DECODER_CRASH: ReasonText("A decoder ended its process on it three times.", _ON_BAD_FRAME),
+    Code.DECODER_TIMEOUT: ReasonText(
+        "A decoder did not come to an end with it, three times.",
+        f"`--task-timeout` gives it more time. {_ON_BAD_FRAME}",
+    ),
     # why a series became several volumes
     Code.SPLIT_ORIENTATION: ReasonText(
         "Image Orientation (0020,0037) differs.",

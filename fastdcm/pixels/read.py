@@ -5,19 +5,21 @@ Called from several threads at once; nothing here is shared between calls.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from fastdcm.errors import Code, SourceError
+from fastdcm.errors import Code, SourceError, may_pass
 from fastdcm.model import FrameFault, FrameSource, PixelFormat, ValueRule
 from fastdcm.pixels import native, values
 from fastdcm.pixels.batch import read_plain
 from fastdcm.pixels.file import SourceFile, open_source
 from fastdcm.pixels.frame import (
+    UNDEFINED_LENGTHS,
     Layout,
     check_native_range,
     cut_tile,
@@ -30,6 +32,9 @@ from fastdcm.pixels.frame import (
 
 Array = npt.NDArray[Any]
 Rows = tuple[int, int]
+
+PAUSES_S = (0.1, 1.0)
+"""Before a file is read again where the system failed: a file server that moved, a cable, a busy disk."""
 
 
 class CellsRead(NamedTuple):
@@ -54,8 +59,20 @@ class _Findings:
     overflow: bool = False
     bytes_read: int = 0
 
+    def join(self, other: _Findings) -> None:
+        self.faults += other.faults
+        self.notes += other.notes
+        self.overflow |= other.overflow
+        self.bytes_read += other.bytes_read
 
-def read_cells(sources: Sequence[FrameSource | None], rule: ValueRule, rows: Rows, out: Array) -> CellsRead:
+
+def _pass(_: int) -> None:
+    """Tell nobody which frame is next."""
+
+
+def read_cells(
+    sources: Sequence[FrameSource | None], rule: ValueRule, rows: Rows, out: Array, begin: Callable[[int], None] = _pass
+) -> CellsRead:
     """Read one frame (or tile of a mosaic) into each cell of ``out``, as the rule wants its values.
 
     Parameters
@@ -66,12 +83,15 @@ def read_cells(sources: Sequence[FrameSource | None], rule: ValueRule, rows: Row
         (start, stop) of the rows wanted, of a tile where the frame is a mosaic.
     out : shape (cells, y, x) or (cells, channels, y, x)
         Little endian, C order. Native pixels of one type are read straight into it.
+    begin
+        Told the first cell of each frame that is not plain, before it is read.
 
     Returns
     -------
     CellsRead
         Nothing is raised for a broken file: OSError becomes a fault UNREADABLE or PERMISSION, a file that is not
-        what it was CHANGED, a short one TRUNCATED, anything that a decoder raises DECODE.
+        what it was CHANGED, a short one TRUNCATED, anything that a decoder raises DECODE. Where the system failed in a
+        way that may pass, the file is read again first.
     """
     findings = _Findings()
     headers = read_plain(sources, rule, rows, out)
@@ -85,7 +105,7 @@ def read_cells(sources: Sequence[FrameSource | None], rule: ValueRule, rows: Row
             files.setdefault(source.path, []).append(cell)
     for cells in files.values():
         with_source = [(cell, source) for cell in cells if (source := sources[cell]) is not None]
-        header = _read_file(with_source, rule, rows, out, findings)
+        header = _read_patiently(with_source, _Wanted(rule, rows, out, begin), findings)
         for cell in cells:
             headers[cell] = header
     return CellsRead(tuple(findings.faults), tuple(findings.notes), findings.overflow, findings.bytes_read, headers)
@@ -102,20 +122,52 @@ def fault_of(error: Exception) -> tuple[Code, str]:
     return Code.DECODE, f"{type(error).__name__}: {str(error)[:200]}"
 
 
+class _Wanted(NamedTuple):
+    """What is to be read of a file, and where to."""
+
+    rule: ValueRule
+    rows: Rows
+    out: Array
+    begin: Callable[[int], None]
+
+
+def _read_patiently(cells: list[tuple[int, FrameSource]], wanted: _Wanted, findings: _Findings) -> bytes | None:
+    """Read every wanted frame of one file, again after a pause where the system failed; return its header."""
+    for pause_s in PAUSES_S:
+        found = _Findings()
+        try:
+            header = _read_file(cells, wanted, found, last=False)
+        except OSError:
+            time.sleep(pause_s)
+            continue
+        findings.join(found)
+        return header
+    return _read_file(cells, wanted, findings, last=True)
+
+
 def _read_file(
-    cells: list[tuple[int, FrameSource]], rule: ValueRule, rows: Rows, out: Array, findings: _Findings
+    cells: list[tuple[int, FrameSource]], wanted: _Wanted, findings: _Findings, *, last: bool
 ) -> bytes | None:
-    """Read every wanted frame of one file; return its header."""
+    """Read every wanted frame of one file; return its header.
+
+    Raises
+    ------
+    OSError
+        The system failed in a way that may pass, and this is not the last try.
+    """
     header = None
     try:
+        wanted.begin(cells[0][0])
         with open_source(cells[0][1]) as file:
-            layout = layout_of(file, cells[0][1], expand_palette=rule.channels == 3)
+            layout = layout_of(file, cells[0][1], expand_palette=wanted.rule.channels == 3)
             findings.notes += [(cells[0][0], code, message) for code, message in layout.notes]
             header = file.header()
             for frame, group in _by_frame(cells).items():
-                _read_group(file, layout, frame, group, rule, rows, out, findings)
+                _read_group(file, layout, frame, group, wanted, findings, last=last)
             findings.bytes_read += file.bytes_read
-    except Exception as error:  # noqa: BLE001 - a bad input becomes a value here, whichever library found it bad
+    except Exception as error:
+        if not last and may_pass(error):
+            raise
         code, message = fault_of(error)
         findings.faults += [FrameFault(cell, code, message) for cell, _ in cells]
     return header
@@ -133,14 +185,16 @@ def _read_group(
     layout: Layout,
     frame: int,
     group: list[tuple[int, FrameSource]],
-    rule: ValueRule,
-    rows: Rows,
-    out: Array,
+    wanted: _Wanted,
     findings: _Findings,
+    *,
+    last: bool,
 ) -> None:
     """Read one frame into the cells that want it: more than one where it is a mosaic."""
+    rule, rows, out, begin = wanted
     try:
         cell, source = group[0]
+        begin(cell)
         if len(group) == 1 and source.tile < 0 and is_direct(layout, out[cell], rows):
             findings.overflow |= _read_direct(file, layout, source, rule, rows, out[cell])
             return
@@ -151,7 +205,9 @@ def _read_group(
         for cell, source in group:
             cut = cut_tile(stored, source.tile, source.tiles)[..., slice(*rows), :] if source.tile >= 0 else stored
             findings.overflow |= _place(cut, source, rule, out[cell])
-    except Exception as error:  # noqa: BLE001 - as above: one bad frame does not spoil the others of its file
+    except Exception as error:
+        if not last and may_pass(error):
+            raise
         code, message = fault_of(error)
         findings.faults += [FrameFault(cell, code, message) for cell, _ in group]
 
@@ -212,6 +268,11 @@ def find_fault(source: FrameSource) -> tuple[Code, str] | None:
     except Exception as error:  # noqa: BLE001 - a bad input becomes a value here
         return fault_of(error)
     return None
+
+
+def needs_decoder(source: FrameSource) -> bool:
+    """Tell whether a frame may be one for a library that decodes: its bytes are not its values, or do not say so."""
+    return source.format.transfer_syntax not in native.NATIVE_SYNTAXES or source.pixel_length in UNDEFINED_LENGTHS
 
 
 def _encoding(source: FrameSource, layout: Layout) -> tuple[PixelFormat, bool, bool, int, int]:

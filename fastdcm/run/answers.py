@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from fastdcm.errors import Code
 from fastdcm.model import Answer, FrameSource, Index, Options, Question, ValueRule
 from fastdcm.run.execute import Engine, map_tasks
+from fastdcm.run.isolate import Lost, Mark, call
 from fastdcm.run.records import FrameNote
 from fastdcm.run.series import SeriesEntry, frame_keys, group_series
 
@@ -46,7 +48,8 @@ def compare_pixels(engine: Engine, entries: Sequence[SeriesEntry], index: Index)
     """Answer the open questions of series; return what was found by the place of each series that asked."""
     answers: dict[int, set[Answer]] = defaultdict(set)
     faults: dict[int, dict[int, FrameNote]] = defaultdict(dict)
-    for pair, result in map_tasks(_compare, _pairs(entries, index), engine):
+    compare = partial(_compare, timeout_s=engine.task_timeout_s)
+    for pair, result in map_tasks(compare, _pairs(entries, index), engine):
         comparison = _Comparison(False, (None, None)) if isinstance(result, Exception) else result
         answers[pair.entry].add(Answer(*pair.question, same_pixels=comparison.same))
         for row, fault in zip(pair.question, comparison.faults, strict=True):
@@ -77,13 +80,47 @@ class _Comparison(NamedTuple):
     """Of each frame, why it cannot be decoded: a copy that is broken contradicts nothing."""
 
 
-def _compare(pair: _Pair) -> _Comparison:
+def _compare(pair: _Pair, timeout_s: float | None) -> _Comparison:
+    """Compare in this process where nothing is to be decoded, else so that no frame can end it."""
+    from fastdcm.pixels.read import needs_decoder
+    from fastdcm.run.culprits import frame_limit_s
+
+    if not any(map(needs_decoder, pair.sources)):
+        return _compare_here(pair.sources)
+    limit_s = timeout_s or max(frame_limit_s(source.format) for source in pair.sources)
+    try:
+        return call(_compare_marked, pair.sources, limit_s)
+    except Lost:
+        first, second = (_fault_of(source, limit_s) for source in pair.sources)
+        return _Comparison(False, (first, second))
+
+
+def _fault_of(source: FrameSource, limit_s: float) -> tuple[Code, str] | None:
+    from fastdcm.run.culprits import try_often
+
+    found: list[tuple[Code, str] | None] = []
+    lost = try_often(lambda: found.append(call(_find_fault_marked, source, limit_s)))
+    return found[0] if lost is None else (lost.code, lost.message)
+
+
+def _compare_here(sources: tuple[FrameSource, FrameSource]) -> _Comparison:
     from fastdcm.pixels.read import find_fault, same_pixels
 
-    if same_pixels(*pair.sources):
+    if same_pixels(*sources):
         return _Comparison(True, (None, None))
-    first, second = pair.sources
-    return _Comparison(False, (find_fault(first), find_fault(second)))
+    return _Comparison(False, (find_fault(sources[0]), find_fault(sources[1])))
+
+
+def _compare_marked(sources: tuple[FrameSource, FrameSource], mark: Mark) -> _Comparison:
+    mark(0, 0)
+    return _compare_here(sources)
+
+
+def _find_fault_marked(source: FrameSource, mark: Mark) -> tuple[Code, str] | None:
+    from fastdcm.pixels.read import find_fault
+
+    mark(0, 0)
+    return find_fault(source)
 
 
 _PLAIN = ValueRule("stored", "float64", None, 1, "", "", False, None, None, None, 0.0, False, False)

@@ -49,6 +49,7 @@ def convert(  # noqa: PLR0913 - one keyword an option of the command line
     threads: int = 1,
     memory: int | None = None,
     scheduler: str = "local",
+    task_timeout: float | None = None,
     on_gap: Literal["irregular", "fill", "split", "fail"] = "irregular",
     on_bad_frame: Literal["fail", "drop", "fill"] = "fail",
     on_conflict: Literal["quarantine", "newest"] = "quarantine",
@@ -89,6 +90,9 @@ def convert(  # noqa: PLR0913 - one keyword an option of the command line
         Bytes that all workers may use; 60 % of the machine or cgroup by default.
     scheduler : str
         ``local``, ``processes`` or ``tcp://HOST:PORT``.
+    task_timeout : float, optional
+        Seconds that one compressed frame may take before its decoder counts as hung; by default 120, and 2 for each
+        MiB that it decodes to.
     on_gap : {"irregular", "fill", "split", "fail"}
         What a missing slice means.
     on_bad_frame : {"fail", "drop", "fill"}
@@ -147,7 +151,9 @@ def convert(  # noqa: PLR0913 - one keyword an option of the command line
         invert_monochrome1=invert_monochrome1,
         tolerances=tolerances or Tolerances(),
     )
-    resources = Resources(workers=workers, threads=threads, memory_bytes=memory, scheduler=scheduler)
+    resources = Resources(
+        workers=workers, threads=threads, memory_bytes=memory, scheduler=scheduler, task_timeout_s=task_timeout
+    )
     check_options(options, resources)
     found = source_list(sources)
     target = check_target(dest, work)

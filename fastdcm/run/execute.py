@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from fastdcm.errors import TargetError, UsageError
 from fastdcm.model import Resources
+from fastdcm.run.isolate import end_children
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -41,6 +42,8 @@ class Engine:
     memory_bytes: int
     client: Any = None
     """``distributed.Client``, or None for threads of this process."""
+    task_timeout_s: float | None = None
+    """Seconds that one compressed frame may take; None: by its size."""
 
 
 @contextmanager
@@ -60,13 +63,16 @@ def start_engine(resources: Resources) -> Iterator[Engine]:
     """
     workers, memory = worker_count(resources), memory_limit(resources)
     if resources.scheduler == "local":
-        yield Engine("local", workers * max(resources.threads, 1), memory)
+        try:
+            yield Engine("local", workers * max(resources.threads, 1), memory, None, resources.task_timeout_s)
+        finally:
+            end_children()
         return
     if resources.scheduler != "processes" and not resources.scheduler.startswith(("tcp://", "tls://", "inproc://")):
         raise UsageError(f"scheduler {resources.scheduler!r} is none of local, processes, tcp://HOST:PORT")
     with _client(resources, workers) as client:
         threads = sum(client.nthreads().values())
-        yield Engine(resources.scheduler, max(threads, 1), memory, client)
+        yield Engine(resources.scheduler, max(threads, 1), memory, client, resources.task_timeout_s)
 
 
 @contextmanager
@@ -191,6 +197,10 @@ def _map_threads(
             if not open_windows[of]:
                 del open_windows[of]
             yield task, result
+    except BaseException:  # Ctrl-C, or nobody wants more results
+        stop.set()
+        end_children(busy=True)
+        raise
     finally:
         stop.set()
         feeders.shutdown()

@@ -32,6 +32,8 @@ def check_options(options: Options, resources: Resources) -> None:
             raise UsageError(f"{name} is {value} bytes, and must be at least 1")
     if (resources.workers is not None and resources.workers < 1) or resources.threads < 1:
         raise UsageError("workers and threads must be at least 1")
+    if resources.task_timeout_s is not None and not 0 < resources.task_timeout_s < inf:
+        raise UsageError(f"the task timeout is {resources.task_timeout_s} s, and must be more than 0")
     check_tolerances(options.tolerances)
 
 

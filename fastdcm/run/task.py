@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from itertools import accumulate
-from typing import Any
+from functools import lru_cache, partial
+from itertools import accumulate, count
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -65,13 +65,33 @@ Unit = tuple[WholeVolume, ...] | ShardTask | WrittenVolume
 UnitResult = tuple[VolumeResult, ...] | ShardResult
 
 
-def run_unit(unit: Unit) -> UnitResult:
+class Watch(NamedTuple):
+    """Who is told how a task goes on, and what it must not touch."""
+
+    begin: Callable[[int], None]
+    """Told the first cell of a frame before it is read, -1 after the last of a layer."""
+    bad: Mapping[int, tuple[Code, str]]
+    """Cells that are not read, and why: their frames ended a decoder's process."""
+
+
+def _pass(_: int) -> None:
+    """Tell nobody."""
+
+
+def unwatched(_: int) -> Watch:
+    """Return the watch of a task in a thread."""
+    return Watch(_pass, {})
+
+
+def run_unit(unit: Unit, watch: Callable[[int], Watch] = unwatched) -> UnitResult:
     """Do one unit of work.
 
     Parameters
     ----------
     unit : tuple of WholeVolume, ShardTask or WrittenVolume
         What to write.
+    watch : callable
+        Gives the watch of a task by its number in ``tasks_of(unit)``.
 
     Returns
     -------
@@ -84,29 +104,39 @@ def run_unit(unit: Unit) -> UnitResult:
         The target cannot be written.
     """
     if isinstance(unit, ShardTask):
-        return write_shard(unit)
-    volumes = [unit] if isinstance(unit, WrittenVolume) else _write_shards(unit)
+        return write_shard(unit, watch(0))
+    volumes = [unit] if isinstance(unit, WrittenVolume) else _write_shards(unit, watch)
     return finish_volumes(volumes)
 
 
-def _write_shards(unit: Sequence[WholeVolume]) -> list[WrittenVolume]:
+def tasks_of(unit: Unit) -> list[ShardTask]:
+    """Return the tasks of a unit, in the order in which they are done."""
+    if isinstance(unit, WrittenVolume):
+        return []
+    return [unit] if isinstance(unit, ShardTask) else [task for whole in unit for task in whole.tasks]
+
+
+def _write_shards(unit: Sequence[WholeVolume], watch: Callable[[int], Watch]) -> list[WrittenVolume]:
     """Write the shards of small volumes, step by step: the code of a step stays in the processor's cache."""
     from fastdcm.store.commit import make_folders
 
     for whole in unit:
         make_folders(whole.partial, whole.plan.array)
+    numbers = count()
     return [
-        WrittenVolume(whole.plan, whole.partial, tuple(write_shard(task) for task in whole.tasks)) for whole in unit
+        WrittenVolume(whole.plan, whole.partial, tuple(write_shard(task, watch(next(numbers))) for task in whole.tasks))
+        for whole in unit
     ]
 
 
-def write_shard(task: ShardTask) -> ShardResult:
+def write_shard(task: ShardTask, watch: Watch | None = None) -> ShardResult:
     """Decode the frames of a region and write its shards, layer by layer; with a bad frame they stay unfinished."""
     from fastdcm.scan.tags import table_of
     from fastdcm.store.shard import write_layers
 
     found = _Found()
-    written = write_layers(task.target, task.array, task.region, _read_layers(task, found))
+    layers = _read_layers(task, watch or unwatched(0), found)
+    written = write_layers(task.target, task.array, task.region, layers)
     faults, notes = tuple(found.faults), tuple(found.notes)
     if found.faults or found.overflow:
         return ShardResult(task.volume, task.region, 0, found.bytes_read, (), faults, found.overflow, notes, None)
@@ -126,7 +156,7 @@ class _Found:
     hashes: list[str] = field(default_factory=list)
 
 
-def _read_layers(task: ShardTask, found: _Found) -> Iterator[tuple[Region, npt.NDArray[Any]]]:
+def _read_layers(task: ShardTask, watch: Watch, found: _Found) -> Iterator[tuple[Region, npt.NDArray[Any]]]:
     """Yield a region's layers, all in the same memory; after a bad frame only look for the other bad ones."""
     from fastdcm.pixels.read import hash_cell, read_cells
 
@@ -137,9 +167,12 @@ def _read_layers(task: ShardTask, found: _Found) -> Iterator[tuple[Region, npt.N
         if block.shape != shape:
             cells, block = _allocate(task, shape)
         first = len(found.headers)
-        sources = task.sources[first : first + len(cells)]
-        read = read_cells(sources, task.rule, region[-2], cells)
+        places = range(first, first + len(cells))
+        sources = [None if place in watch.bad else task.sources[place] for place in places]
+        read = read_cells(sources, task.rule, region[-2], cells, partial(_begin_from, watch, first))
+        watch.begin(-1)
         found.faults += [fault._replace(cell=first + fault.cell) for fault in read.faults]
+        found.faults += [FrameFault(place, *watch.bad[place]) for place in places if place in watch.bad]
         found.notes += [(first + cell, code, message) for cell, code, message in read.notes]
         found.overflow |= read.overflow
         found.bytes_read += read.bytes_read
@@ -148,6 +181,11 @@ def _read_layers(task: ShardTask, found: _Found) -> Iterator[tuple[Region, npt.N
             continue
         found.hashes += ["" if source is None else hash_cell(cell) for source, cell in zip(sources, cells, strict=True)]
         yield region, block
+
+
+def _begin_from(watch: Watch, first: int, cell: int) -> None:
+    """Tell the watch of a cell that is counted from the first of its layer."""
+    watch.begin(first + cell)
 
 
 @lru_cache(maxsize=256)
@@ -168,6 +206,16 @@ def _allocate(task: ShardTask, shape: Sequence[int]) -> tuple[npt.NDArray[Any], 
     length = dict(zip(task.array.axes, shape, strict=True))
     cells = np.empty((length.get("t", 1), length["z"], channels, *plane), dtype)
     return cells.reshape(-1, channels, *plane), np.moveaxis(cells, 2, 1).reshape(shape)
+
+
+def try_cell(task: ShardTask, cell: int) -> None:
+    """Read one cell of a task and forget it: what is of interest is whether the process survives."""
+    from fastdcm.pixels.read import read_cells
+
+    shape = [1] * (len(task.array.shape) - 2) + [stop - start for start, stop in task.region[-2:]]
+    if task.rule.channels > 1:
+        shape[task.array.axes.index("c")] = task.rule.channels
+    read_cells([task.sources[cell]], task.rule, task.region[-2], _allocate(task, shape)[0])
 
 
 def finish_volumes(volumes: Sequence[WrittenVolume]) -> tuple[VolumeResult, ...]:

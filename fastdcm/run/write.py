@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
@@ -13,8 +14,9 @@ import numpy as np
 
 from fastdcm.errors import Code, TargetError
 from fastdcm.model import FrameFault, Index, Options, ShardResult, ShardTask, VolumePlan
+from fastdcm.run.culprits import run_safely
 from fastdcm.run.execute import Engine, map_tasks
-from fastdcm.run.task import Unit, UnitResult, VolumeResult, WholeVolume, WrittenVolume, remove_partial, run_unit
+from fastdcm.run.task import Unit, UnitResult, VolumeResult, WholeVolume, WrittenVolume, remove_partial
 
 UNIT_BYTES = 32 * 2**20
 UNIT_VOLUMES = 64
@@ -73,7 +75,8 @@ class Writer:
         """
         stream = self._cut(plans)
         while True:
-            for unit, result in map_tasks(run_unit, self._following(stream), self._engine):
+            run = partial(run_safely, timeout_s=self._engine.task_timeout_s)
+            for unit, result in map_tasks(run, self._following(stream), self._engine):
                 done(unit_bytes(unit))
                 yield from self._take(unit, result)
             if not self._units and not self._again:
