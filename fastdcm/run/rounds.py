@@ -167,6 +167,10 @@ def _note(plan: VolumePlan, row: int, code: Code, message: str) -> FrameNote:
     return FrameNote(uid, int(frames.frame[row]), int(frames.tile[row]), str(code), message)
 
 
+OF_THE_MOMENT = (Code.UNREADABLE, Code.PERMISSION, Code.CHANGED)
+"""Faults of the system and not of the file: the next run tries again."""
+
+
 def _blame(run: Run, state: State, built: Built, entry: SeriesEntry) -> Bad:
     """Note who is to blame for a volume that failed; return the rows to leave out, where the policy is to go on."""
     plan, result = built.plan, built.result
@@ -185,8 +189,9 @@ def _blame(run: Run, state: State, built: Built, entry: SeriesEntry) -> Bad:
     if run.options.on_bad_frame == "fail":
         state.faults[plan.path] = {int(plan.frames.instance[row]): note for row, note in sorted(notes.items())}
         return {}
-    append_bad(run.target.work, plan.digest, list(notes.values()))
-    state.bad[plan.digest] = tuple(notes.values())
+    if lasting := tuple(note for note in notes.values() if note.code not in OF_THE_MOMENT):
+        append_bad(run.target.work, plan.digest, lasting)
+        state.bad[plan.digest] = lasting
     place = (entry.frames.instance.tolist(), entry.frames.frame.tolist(), entry.frames.tile.tolist())
     rows = {key: row for row, key in enumerate(zip(*place, strict=True))}
     mine = (plan.frames.instance.tolist(), plan.frames.frame.tolist(), plan.frames.tile.tolist())
