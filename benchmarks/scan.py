@@ -30,7 +30,8 @@ from typing import NamedTuple
 
 from fastdcm.model import Options, Resources
 from fastdcm.run.execute import start_engine
-from fastdcm.run.survey import read_index, survey
+from fastdcm.run.headers import read_index
+from fastdcm.run.survey import survey
 from fastdcm.scan.find import find_files, full_path
 
 FIRST_BYTES = 8192

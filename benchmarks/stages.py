@@ -42,7 +42,8 @@ def measure(source: str, out: str | None, scheduler: str, workers: int, codec: s
     """Measure the stages on one folder; without ``out`` nothing is converted."""
     from fastdcm.model import Options, Resources
     from fastdcm.run.execute import map_tasks, start_engine
-    from fastdcm.run.survey import map_index, read_index
+    from fastdcm.run.headers import read_index
+    from fastdcm.run.survey import map_index
 
     resources = Resources(workers=workers, scheduler=scheduler)
     found: dict[str, Any] = {"source": Path(source).name, "scheduler": scheduler, "workers": workers, "codec": codec}

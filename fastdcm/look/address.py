@@ -128,7 +128,8 @@ def find_series(
         There is no file, or none or several series fit; the message lists what there is.
     """
     from fastdcm.model import Options
-    from fastdcm.run.survey import read_index, survey_on
+    from fastdcm.run.headers import read_index
+    from fastdcm.run.survey import survey_on
 
     progress = progress or silent
     if which is None or _UID_END.fullmatch(which):

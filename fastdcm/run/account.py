@@ -269,11 +269,12 @@ def _failures(index: Index, outcomes: Outcomes) -> Iterator[Failure]:
     rows = outcomes.rows(Outcome.FAILED, Outcome.CONFLICT)
     files = index.instances.select(["source", "path"]).take(rows).to_pylist() if rows else []
     for file, (outcome, code, message) in zip(files, _told(outcomes, rows), strict=True):
-        path = os.path.join(_root(index.sources[file["source"]]), file["path"])
+        path = os.path.join(root_of(index.sources[file["source"]]), file["path"])
         yield Failure(path, Outcome(outcome), Code(code) if code else Code.INTERNAL, message or "")
 
 
-def _root(source: str) -> str:
+def root_of(source: str) -> str:
+    """Return the folder that the paths of a source are relative to."""
     from fastdcm.scan.find import source_root
 
     return source_root(source)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
 from fastdcm.model import Index, Options, Resources, Tolerances
@@ -19,6 +18,8 @@ from fastdcm.run.account import (
     settle,
 )
 from fastdcm.run.execute import Engine, start_engine
+from fastdcm.run.finished import finished_report, forget_finished, lasting_faults
+from fastdcm.run.headers import Scanned, scan_headers
 from fastdcm.run.options import Source, check_options, source_list
 from fastdcm.run.progress import Callback, silent
 from fastdcm.run.records import (
@@ -28,7 +29,7 @@ from fastdcm.run.records import (
 )
 from fastdcm.run.report import Report
 from fastdcm.run.rounds import Build, withhold_bad, write_store
-from fastdcm.run.survey import survey_on
+from fastdcm.run.survey import map_index
 from fastdcm.run.target import check_target, hold_target
 from fastdcm.run.write import Writer
 
@@ -171,9 +172,8 @@ def dry(run: Run, engine: Engine, sources: Sequence[str]) -> Report:
 
     started = time.monotonic()
     journal = _known(run)
-    found = survey_on(
-        engine, sources, run.options, ask=True, journal=journal, ignore=_own_folders(run), progress=run.progress
-    )
+    scanned = _scan(run, engine, sources)
+    found = map_index(engine, scanned.index(), run.options, ask=True, journal=journal, progress=run.progress)
     state = State(found, dict(journal.volumes), {})
     withhold_bad(state, run.options)
 
@@ -190,11 +190,14 @@ def run_conversion(run: Run, engine: Engine, sources: Sequence[str]) -> Report:
     """Convert: the pipeline from files to a report."""
     started = time.monotonic()
     with hold_target(run.target):
-        journal = _known(run)
-        found = survey_on(
-            engine, sources, run.options, ask=True, journal=journal, ignore=_own_folders(run), progress=run.progress
-        )
-        _keep_index(run, found.index)
+        scanned = _scan(run, engine, sources)
+        finished = finished_report(run, scanned)
+        if finished is not None:
+            return replace(finished, seconds=time.monotonic() - started)
+        journal, index = _known(run), scanned.index()
+        found = map_index(engine, index, run.options, ask=True, journal=journal, progress=run.progress)
+        forget_finished(run.target)
+        _keep_index(run, index, scanned.started_ns)
         append_patients(run.target.work, *named_patients(found))
         state = State(found, dict(journal.volumes), dict(journal.bad))
 
@@ -204,19 +207,24 @@ def run_conversion(run: Run, engine: Engine, sources: Sequence[str]) -> Report:
         return write_store(run, engine, state, started, written)
 
 
-def _keep_index(run: Run, index: Index) -> None:
+def _scan(run: Run, engine: Engine, sources: Sequence[str]) -> Scanned:
+    """Read the headers that the index of the last run does not have."""
+    ours = (run.target.dest, run.target.work)
+    earlier = None if run.rebuild else str(run.target.index)
+    return scan_headers(engine, sources, ours, run.progress, earlier=earlier)
+
+
+def _keep_index(run: Run, index: Index, started_ns: int) -> None:
     """Keep the instance index as Parquet in the working folder: private, it names sources and patients."""
     from fastdcm.scan.index import save_index
+    from fastdcm.scan.kept import reader_version
     from fastdcm.store.commit import writing
 
     with writing("the index"):
-        save_index(index, str(run.target.work / "index"))
+        save_index(index, str(run.target.index), reader=reader_version(), started_ns=started_ns)
 
 
 def _known(run: Run) -> Journal:
+    """Return what earlier runs left, but not the frames that could not be read for a reason that may have passed."""
     journal = load_journal(run.target.dest, run.target.work)
-    return replace(journal, bad={}) if run.forget else journal
-
-
-def _own_folders(run: Run) -> tuple[Path, Path]:
-    return run.target.dest, run.target.work
+    return replace(journal, bad={} if run.forget else lasting_faults(journal.bad))

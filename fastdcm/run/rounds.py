@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -20,6 +21,7 @@ from fastdcm.run.account import (
     write_account,
 )
 from fastdcm.run.execute import Engine, fit_memory
+from fastdcm.run.finished import keep_finished
 from fastdcm.run.progress import Progress
 from fastdcm.run.records import FrameNote, Record, append_bad
 from fastdcm.run.regroup import Context, regroup
@@ -77,6 +79,7 @@ def write_store(run: Run, engine: Engine, state: State, started: float, make: Ca
     report = make_report(run, state, outcomes, started, warnings)
     write_account(run, engine, state, outcomes, report)
     keep_journal(run, state)
+    keep_finished(run, state, outcomes, replace(report, warnings=state.map.warnings))
     return report
 
 

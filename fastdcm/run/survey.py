@@ -6,15 +6,13 @@ Pixels are compared only where one SOP Instance UID occurs twice, and only if th
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from fastdcm.errors import Code, Outcome, UsageError
 from fastdcm.model import (
     Index,
     Json,
@@ -28,7 +26,8 @@ from fastdcm.run.across import OneSliceSeries, reused_uids, uid_warnings
 from fastdcm.run.answers import answer_questions
 from fastdcm.run.bad_images import keep_slide_labels, with_bad_images
 from fastdcm.run.book import Collector, Lazy, SeriesBook, VolumeFacts
-from fastdcm.run.execute import Engine, map_tasks, start_engine
+from fastdcm.run.execute import Engine, start_engine
+from fastdcm.run.headers import read_index
 from fastdcm.run.options import Source, check_options, source_list
 from fastdcm.run.progress import Callback, Progress, silent
 from fastdcm.run.records import Journal
@@ -40,13 +39,6 @@ from fastdcm.scan.references import count_objects
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from fastdcm.scan.find import FoundFile
-
-    Headers = tuple[pa.Table, pa.Table]
-
-SMALLEST_BATCH, LARGEST_BATCH = 1024, 4096
-"""Files of one header task; a task costs some ms whatever it holds, so they grow with what was found before."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -286,98 +278,6 @@ def _with_reasons(table: pa.Table, facts: VolumeFacts, flags: Mapping[int, Reaso
         texts[row] = f"{texts[row]};{code}" if texts[row] else code
     place = table.schema.get_field_index("reasons")
     return table.set_column(place, table.schema.field(place), pa.array(texts, pa.string()))
-
-
-def read_index(
-    engine: Engine,
-    sources: Sequence[str],
-    ignore: Sequence[str | os.PathLike[str]] = (),
-    progress: Callback = silent,
-) -> Index:
-    """Walk the sources and read every header.
-
-    Raises
-    ------
-    UsageError
-        No source, a source that is not there, or no file in any.
-    """
-    from fastdcm.scan.find import find_files
-    from fastdcm.scan.index import build_index, slim
-
-    roots = tuple(os.path.abspath(os.fspath(source)) for source in sources)
-    missing = [repr(os.fspath(source)) for source in sources if not os.path.lexists(source)]
-    if missing or not roots:
-        raise UsageError(f"no such file or folder: {', '.join(missing)}" if missing else "no source given")
-    tables: list[Headers] = []
-    crashed: list[FoundFile] = []
-    done = 0
-    batches = _batches(_without(find_files(roots), roots, ignore), engine.workers)
-    for (_, batch), result in map_tasks(_read_batch, ((roots, batch) for batch in batches), engine):
-        if isinstance(result, Exception):
-            crashed += batch
-        else:
-            tables.append((slim(result[0]), result[1]))
-        done += len(batch)
-        progress(Progress("scan", files=done))
-    if not done:
-        raise UsageError("the sources hold no file at all")
-    return build_index(roots, _handed_over(tables, _read_singly(engine, roots, crashed)))
-
-
-def _handed_over(tables: list[Headers], more: Iterator[Headers]) -> Iterator[Headers]:
-    """Yield tables without holding them any longer."""
-    tables.reverse()
-    while tables:
-        yield tables.pop()
-    yield from more
-
-
-def _read_singly(engine: Engine, roots: tuple[str, ...], files: Sequence[FoundFile]) -> Iterator[Headers]:
-    """Read again the files of a batch that crashed: only the one to blame is lost, and it has a row that says so."""
-    from fastdcm.scan.find import Fault
-    from fastdcm.scan.header import read_headers
-
-    for (_, (file,)), result in map_tasks(_read_batch, ((roots, [file]) for file in files), engine):
-        if isinstance(result, Exception):
-            message = f"{type(result).__name__} while its header was read: please report this fault of fastdcm"
-            yield read_headers(roots, [file._replace(error=Fault(Outcome.FAILED, Code.INTERNAL, message))])
-        else:
-            yield result
-
-
-def _read_batch(task: tuple[tuple[str, ...], list[FoundFile]]) -> Headers:
-    from fastdcm.scan.header import read_headers
-
-    return read_headers(*task)
-
-
-def _without(
-    files: Iterable[FoundFile], roots: Sequence[str], ignore: Sequence[str | os.PathLike[str]]
-) -> Iterator[FoundFile]:
-    """Leave out folders below the sources that are ours: a store inside its own export is no input."""
-    from fastdcm.scan.find import encode_path
-
-    inside = [
-        (number, encode_path(os.path.relpath(os.path.abspath(folder), root)))
-        for number, root in enumerate(roots)
-        for folder in ignore
-        if os.path.commonpath([root, os.path.abspath(folder)]) == root
-    ]
-    if not inside:
-        yield from files
-        return
-    for file in files:
-        if not any(file.source == number and f"{file.path}/".startswith(f"{path}/") for number, path in inside):
-            yield file
-
-
-def _batches(files: Iterable[FoundFile], workers: int) -> Iterator[list[FoundFile]]:
-    """Cut into batches none of which is a large part of the whole, so that all workers are busy until the end."""
-    stream, found = iter(files), 0
-    smallest = SMALLEST_BATCH if workers > 1 else LARGEST_BATCH
-    while batch := list(islice(stream, min(max(found // (2 * workers), smallest), LARGEST_BATCH))):
-        yield batch
-        found += len(batch)
 
 
 def _selection_warnings(volumes: int, left_out: Mapping[str, Reason], options: Options) -> Iterator[str]:

@@ -33,6 +33,11 @@ class Target:
         return self.work / "partial"
 
     @property
+    def index(self) -> Path:
+        """Where the headers of the last run's files are."""
+        return self.work / "index"
+
+    @property
     def trash(self) -> Path:
         """Where replaced volumes go until the run ends."""
         return self.work / "trash"
@@ -100,8 +105,6 @@ def hold_target(target: Target) -> Iterator[None]:
     with lock:
         try:
             shutil.rmtree(target.partials, ignore_errors=True)
-            with writing(str(target.work)):
-                target.partials.mkdir()
             yield
         finally:
             _clear(target, fresh)

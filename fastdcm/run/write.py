@@ -73,6 +73,10 @@ class Writer:
         TargetError
             The target cannot be written.
         """
+        from fastdcm.store.commit import writing
+
+        with writing("the working folder"):
+            self._partials.mkdir(exist_ok=True)  # a run that builds nothing leaves the working folder untouched
         stream = self._cut(plans)
         while True:
             run = partial(run_safely, timeout_s=self._engine.task_timeout_s)

@@ -102,7 +102,7 @@ def full_path(sources: Sequence[str], source: int, path: str) -> str:
     return os.path.join(source_root(sources[source]), decode_path(path))
 
 
-def find_files(sources: Sequence[str]) -> Iterator[FoundFile]:
+def find_files(sources: Sequence[str], *, sizes: bool = False) -> Iterator[FoundFile]:
     """Yield every file below the sources, in the order (source, UTF-8 bytes of the path).
 
     Links to files and folders are followed; a folder that was walked already in the same source (a link loop, a
@@ -113,6 +113,8 @@ def find_files(sources: Sequence[str]) -> Iterator[FoundFile]:
     ----------
     sources : sequence of str
         Files or folders.
+    sizes : bool
+        Ask for the size and time of every file, one system call each.
 
     Yields
     ------
@@ -121,10 +123,10 @@ def find_files(sources: Sequence[str]) -> Iterator[FoundFile]:
     """
     with ThreadPoolExecutor(_AHEAD) as pool:
         for number, source in enumerate(sources):
-            yield from _find_source(number, os.fspath(source), pool)
+            yield from _find_source(number, os.fspath(source), pool, sizes)
 
 
-def _find_source(number: int, source: str, pool: ThreadPoolExecutor) -> Iterator[FoundFile]:
+def _find_source(number: int, source: str, pool: ThreadPoolExecutor, sizes: bool) -> Iterator[FoundFile]:
     """Depth first; a folder sorts as its name and a slash, which makes the order that of whole paths."""
     try:
         status = os.stat(source)
@@ -147,10 +149,10 @@ def _find_source(number: int, source: str, pool: ThreadPoolExecutor) -> Iterator
         if item.identity in walked:
             continue
         walked.add(item.identity)
-        pending += reversed(listing.result() if listing else list_folder(number, item))
+        pending += reversed(listing.result() if listing else list_folder(number, item, sizes=sizes))
         for folder in _upcoming_folders(pending, walked):
             if folder not in listings:
-                listings[folder] = pool.submit(list_folder, number, folder)
+                listings[folder] = pool.submit(list_folder, number, folder, sizes=sizes)
 
 
 def _upcoming_folders(pending: list[FoundFile | _Folder], walked: set[tuple[int, int]]) -> list[_Folder]:
@@ -160,8 +162,8 @@ def _upcoming_folders(pending: list[FoundFile | _Folder], walked: set[tuple[int,
     return folders[:_AHEAD]
 
 
-def list_folder(number: int, folder: _Folder) -> list[FoundFile | _Folder]:
-    """Return the files and folders of one folder, sorted; a plain file costs no system call of its own."""
+def list_folder(number: int, folder: _Folder, *, sizes: bool = False) -> list[FoundFile | _Folder]:
+    """Return the files and folders of one folder, sorted; a plain file costs no system call unless for ``sizes``."""
     prefix = f"{folder.relative}/" if folder.relative else ""
     plain: list[str] = []
     others: dict[str, FoundFile | _Folder] = {}
@@ -170,7 +172,7 @@ def list_folder(number: int, folder: _Folder) -> list[FoundFile | _Folder]:
             for entry in entries:
                 name = entry.name
                 path = prefix + encode_path(name)
-                if entry.is_file(follow_symlinks=False) and not name.startswith("._"):
+                if entry.is_file(follow_symlinks=False) and not sizes and not name.startswith("._"):
                     plain.append(path)
                     continue
                 item = _inspect(number, entry, path)

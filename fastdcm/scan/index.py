@@ -21,8 +21,9 @@ _TYPES = {
     "long": pa.int64(),
     "float": pa.float64(),
 }
-_SOURCES = b"fastdcm.sources"
-_INSTANCES, _FRAMES = "instances.parquet", "frames.parquet"
+SOURCES, READER, STARTED = b"fastdcm.sources", b"fastdcm.reader", b"fastdcm.started_ns"
+"""What the files of an index say of it."""
+INSTANCES, FRAMES = "instances.parquet", "frames.parquet"
 
 
 def _fields(columns: Sequence[Column]) -> list[pa.Field]:
@@ -129,8 +130,19 @@ def join_tables(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
     return tables[0] if len(tables) == 1 else pa.concat_tables(tables).unify_dictionaries()
 
 
-def save_index(index: Index, path: str) -> None:
+def save_index(index: Index, path: str, *, reader: str = "", started_ns: int = 0) -> None:
     """Write the index as a folder of two Parquet files; what was there is replaced file by file.
+
+    Parameters
+    ----------
+    index : Index
+        What a scan found.
+    path : str
+        The folder.
+    reader : str
+        Version of what read the headers.
+    started_ns : int
+        When the scan began.
 
     Raises
     ------
@@ -138,10 +150,14 @@ def save_index(index: Index, path: str) -> None:
         The folder cannot be written.
     """
     os.makedirs(path, exist_ok=True)
-    told = {_SOURCES: json.dumps(index.sources).encode()}  # surrogates become escapes, so any name survives
-    for name, table in ((_INSTANCES, index.instances), (_FRAMES, index.frames)):
+    sources = json.dumps(index.sources).encode()  # surrogates become escapes, so any name survives
+    told = {SOURCES: sources, READER: reader.encode(), STARTED: str(started_ns).encode()}
+    for name, table in ((INSTANCES, index.instances), (FRAMES, index.frames)):
         partial = os.path.join(path, f".{name}.partial")
-        pq.write_table(table.replace_schema_metadata(told), partial, compression="zstd")
+        with open(partial, "wb") as file:
+            pq.write_table(table.replace_schema_metadata(told), file, compression="zstd")
+            file.flush()
+            os.fsync(file.fileno())  # a later scan relies on it
         os.replace(partial, os.path.join(path, name))
 
 
@@ -153,13 +169,13 @@ def load_index(path: str) -> Index:
     OSError
         There is no index at this path, or it cannot be read.
     """
-    with pq.ParquetFile(os.path.join(path, _INSTANCES)) as file:
-        sources = tuple(json.loads(file.schema_arrow.metadata[_SOURCES]))
+    with pq.ParquetFile(os.path.join(path, INSTANCES)) as file:
+        sources = tuple(json.loads(file.schema_arrow.metadata[SOURCES]))
         zeros = _zeros(file.metadata.num_rows)
         columns = [
             _column(file.read([field.name])[field.name].cast(field.type).chunks, field.type, None, zeros)
             for field in index_schema()
         ]
-    frames = pq.read_table(os.path.join(path, _FRAMES), partitioning=None)
+    frames = pq.read_table(os.path.join(path, FRAMES), partitioning=None)
     pa.default_memory_pool().release_unused()
     return Index(sources, pa.Table.from_arrays(columns, schema=index_schema()), frames.cast(frames_schema()))

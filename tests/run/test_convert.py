@@ -27,7 +27,7 @@ from tests.converted import convert, part
 from tests.dicomgen import Series
 
 ROOT = Path(__file__).resolve().parents[2]
-WORKING_FILES = ["index", "journal.jsonl", "lock", "sources.json"]
+WORKING_FILES = ["finished.json", "index", "journal.jsonl", "lock", "sources.json"]
 
 
 @pytest.fixture
