@@ -423,9 +423,9 @@ def test_copies_that_a_bad_frame_leaves_are_compared_with_each_other(
 
 def _fail_once_converting(monkeypatch: pytest.MonkeyPatch, spoil: Callable[[], None]) -> None:
     """Spoil a source after the questions were answered and before its frames are decoded."""
-    from fastdcm.run import rounds
+    from fastdcm.run import execute, rounds
 
-    fit = rounds.fit_memory
+    fit = execute.fit_memory
 
     def spoil_first(*args: Any) -> Any:
         spoil()
