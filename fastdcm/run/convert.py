@@ -18,7 +18,7 @@ from fastdcm.run.account import (
     settle,
 )
 from fastdcm.run.execute import Engine, start_engine
-from fastdcm.run.finished import finished_report, forget_finished, lasting_faults
+from fastdcm.run.finished import finished_report, forget_finished
 from fastdcm.run.headers import Scanned, scan_headers
 from fastdcm.run.options import Source, check_options, source_list
 from fastdcm.run.progress import Callback, silent
@@ -225,6 +225,5 @@ def _keep_index(run: Run, index: Index, started_ns: int) -> None:
 
 
 def _known(run: Run) -> Journal:
-    """Return what earlier runs left, but not the frames that could not be read for a reason that may have passed."""
     journal = load_journal(run.target.dest, run.target.work)
-    return replace(journal, bad={} if run.forget else lasting_faults(journal.bad))
+    return replace(journal, bad={}) if run.forget else journal

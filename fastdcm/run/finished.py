@@ -17,13 +17,11 @@ from fastdcm.errors import Code, Outcome
 from fastdcm.model import FORMAT_VERSION, Json
 from fastdcm.run.account import Run, State, root_of, versions
 from fastdcm.run.ledger import Outcomes
-from fastdcm.run.records import JOURNAL, SOURCES, FrameNote
+from fastdcm.run.records import JOURNAL, SOURCES
 from fastdcm.run.report import Failure, Report
 from fastdcm.run.target import Target
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from fastdcm.run.headers import Scanned
 
 FINISHED = "finished.json"
@@ -39,6 +37,7 @@ LASTING = frozenset(
         Code.TRUNCATED,
         Code.BAD_SIZE,
         Code.DECODE,
+        Code.DECODER_CRASH,
         Code.UNSUPPORTED_SYNTAX,
         Code.UNSUPPORTED_PIXELS,
         Code.UNSUPPORTED_WSI,
@@ -110,16 +109,12 @@ def keep_finished(run: Run, state: State, outcomes: Outcomes, report: Report) ->
         partial.replace(run.target.work / FINISHED)
 
 
-def lasting_faults(bad: Mapping[str, tuple[FrameNote, ...]]) -> dict[str, tuple[FrameNote, ...]]:
-    """Return the frames of earlier runs that would be as bad if they were read again, by the digest of their plan."""
-    return {digest: notes for digest, notes in bad.items() if all(note.code in LASTING for note in notes)}
-
-
 def _may_do_better(state: State, outcomes: Outcomes) -> bool:
     """Tell whether a file was lost for a reason that may have passed; what the scan saw is seen again by the walk."""
     import pyarrow.compute as pc
 
-    if len(lasting_faults(state.bad)) < len(state.bad):
+    bad = (note for number in state.map.odd | state.changed for note in state.book[number].bad.values())
+    if any(note.code not in LASTING for note in bad):
         return True
     rows = outcomes.rows(Outcome.FAILED)
     decided_here = pc.is_null(state.map.index.instances["outcome"].take(rows)) if rows else []
@@ -166,12 +161,14 @@ def _files(target: Target) -> Iterator[str]:
 
 def _failures(target: Target, sources: tuple[str, ...]) -> Iterator[Failure]:
     """Yield what the report says of files, from the store's table."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet
 
-    columns = ["source", "path", "outcome", "code", "message"]
-    lost = [("outcome", "in", [str(Outcome.FAILED), str(Outcome.CONFLICT)])]
-    table: pa.Table = pyarrow.parquet.read_table(target.dest / "files.parquet", columns=columns, filters=lost)
-    for row in table.to_pylist():
-        path = os.path.join(root_of(sources[row["source"]]), row["path"])
-        code = Code(row["code"]) if row["code"] else Code.INTERNAL
-        yield Failure(path, Outcome(row["outcome"]), code, row["message"] or "")
+    lost = pa.array([str(Outcome.FAILED), str(Outcome.CONFLICT)])
+    with pyarrow.parquet.ParquetFile(target.dest / "files.parquet") as files:  # read_table would import pandas
+        for batch in files.iter_batches(columns=["source", "path", "outcome", "code", "message"]):
+            for row in batch.filter(pc.is_in(batch.column("outcome"), lost)).to_pylist():
+                path = os.path.join(root_of(sources[row["source"]]), row["path"])
+                code = Code(row["code"]) if row["code"] else Code.INTERNAL
+                yield Failure(path, Outcome(row["outcome"]), code, row["message"] or "")

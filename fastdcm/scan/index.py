@@ -176,6 +176,7 @@ def load_index(path: str) -> Index:
             _column(file.read([field.name])[field.name].cast(field.type).chunks, field.type, None, zeros)
             for field in index_schema()
         ]
-    frames = pq.read_table(os.path.join(path, FRAMES), partitioning=None)
+    with pq.ParquetFile(os.path.join(path, FRAMES)) as file:  # read_table would import pandas
+        frames = file.read()
     pa.default_memory_pool().release_unused()
     return Index(sources, pa.Table.from_arrays(columns, schema=index_schema()), frames.cast(frames_schema()))
