@@ -30,7 +30,7 @@ from fastdcm.scan.columns import (
     take_values,
 )
 from fastdcm.scan.find import Fault, FoundFile, os_fault, path_bytes, source_root, with_status
-from fastdcm.scan.index import frames_schema, join_tables
+from fastdcm.scan.index import frames_schema, join_tables, no_frames
 from fastdcm.scan.walk import Fact, Status, Syntax, Walked, walk_files
 
 Bools = npt.NDArray[np.bool_]
@@ -108,7 +108,7 @@ def read_headers(sources: Sequence[str], files: Sequence[FoundFile]) -> tuple[pa
         row, frames = reference.read_instance(os.fsdecode(paths[number]), files[number])
         rows.append(row)
         frame_rows += [{**frame, "instance": number} for frame in frames]
-    frames_table = pa.Table.from_pylist(frame_rows, frames_schema())
+    frames_table = pa.Table.from_pylist(frame_rows, frames_schema()) if frame_rows else no_frames()
     return _replace_rows(table, slow, rows), frames_table
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 import numpy as np
 import pyarrow as pa
@@ -24,17 +25,21 @@ _TYPES = {
 SOURCES, READER, STARTED = b"fastdcm.sources", b"fastdcm.reader", b"fastdcm.started_ns"
 """What the files of an index say of it."""
 INSTANCES, FRAMES = "instances.parquet", "frames.parquet"
+_KEYS = ("source", "path")
+"""What the rows are sorted by."""
 
 
 def _fields(columns: Sequence[Column]) -> list[pa.Field]:
     return [pa.field(column.name, _TYPES[column.kind]) for column in columns]
 
 
+@cache
 def index_schema() -> pa.Schema:
     """Return the schema of ``Index.instances``: ``COLUMNS``, all nullable."""
     return pa.schema(_fields(COLUMNS))
 
 
+@cache
 def frames_schema() -> pa.Schema:
     """Return the schema of ``Index.frames``: ``instance`` (int64), ``frame`` (int32), ``FRAME_COLUMNS``."""
     keys = [pa.field("instance", pa.int64()), pa.field("frame", pa.int32())]
@@ -63,34 +68,55 @@ def build_index(sources: Sequence[str], batches: Iterable[tuple[pa.Table, pa.Tab
             shifted = pc.add(frame_table["instance"], first_row)
             frames.append(frame_table.set_column(0, "instance", shifted))
         first_row += instance_table.num_rows
-    all_frames = join_tables(frames, frames_schema())
-    pieces = {name: [chunk for table in instances for chunk in table[name].chunks] for name in index_schema().names}
-    instances.clear()  # column by column from here, so that none is there twice for long
-    keys = pa.table({name: pa.chunked_array(pieces[name], _TYPES[COLUMN[name].kind]) for name in ("source", "path")})
-    order = pc.sort_indices(keys, [("source", "ascending"), ("path", "ascending")]).to_numpy()
+    keys = pa.table([_pieces(instances, name) for name in _KEYS], _KEYS)
+    order = pc.sort_indices(keys, [(name, "ascending") for name in _KEYS]).to_numpy()
     in_order = bool((order == np.arange(len(order))).all())
-    zeros = _zeros(len(order))
-    columns = [
-        _column(pieces.pop(field.name), field.type, None if in_order else order, zeros) for field in index_schema()
-    ]
-    pa.default_memory_pool().release_unused()
-    rows = np.empty(len(order), np.int64)
-    rows[order] = np.arange(len(order))
-    moved = pa.array(rows[all_frames["instance"].to_numpy()])
-    all_frames = all_frames.set_column(0, "instance", moved)
-    frame_order = pc.sort_indices(all_frames, [("instance", "ascending"), ("frame", "ascending")])
     return Index(
         tuple(sources),
-        pa.Table.from_arrays(columns, schema=index_schema()),
-        all_frames.take(frame_order),
+        _instances(instances, None if in_order else order),
+        _frames(frames, order) if frames else no_frames(),
     )
+
+
+def _pieces(tables: Sequence[pa.Table], name: str) -> pa.ChunkedArray:
+    return pa.chunked_array([chunk for table in tables for chunk in table[name].chunks], _TYPES[COLUMN[name].kind])
+
+
+def _instances(tables: list[pa.Table], order: np.ndarray | None) -> pa.Table:
+    """Return the rows of all batches in the given order; the list is emptied."""
+    if len(tables) == 1:  # as one batch is
+        table = tables.pop()
+        return table if order is None else table.take(pa.array(order))
+    pieces = {name: _pieces(tables, name).chunks for name in index_schema().names}
+    tables.clear()  # column by column from here, so that none is there twice for long
+    zeros = _zeros(sum(map(len, pieces[_KEYS[0]])))
+    columns = [_column(pieces.pop(field.name), field.type, order, zeros) for field in index_schema()]
+    pa.default_memory_pool().release_unused()
+    return pa.Table.from_arrays(columns, schema=index_schema())
+
+
+def _frames(tables: Sequence[pa.Table], order: np.ndarray) -> pa.Table:
+    """Return the rows of all frames, sorted; ``order`` is that of the instances."""
+    frames = join_tables(tables, frames_schema())
+    rows = np.empty(len(order), np.int64)
+    rows[order] = np.arange(len(order))
+    moved = pa.array(rows[frames["instance"].to_numpy()])
+    frames = frames.set_column(0, "instance", moved)
+    return frames.take(pc.sort_indices(frames, [("instance", "ascending"), ("frame", "ascending")]))
+
+
+@cache
+def no_frames() -> pa.Table:
+    """Return ``Index.frames`` without a row."""
+    return frames_schema().empty_table()
 
 
 def slim(table: pa.Table) -> pa.Table:
     """Return a table whose empty columns share one piece of memory: most columns are empty in most exports."""
     zeros = _zeros(table.num_rows)
+    empty = {kind: _nothing(kind, table.num_rows, zeros) for kind in _TYPES.values()}
     columns = [
-        _nothing(field.type, table.num_rows, zeros) if column.null_count == table.num_rows else column
+        empty[field.type] if column.null_count == table.num_rows else column
         for field, column in zip(table.schema, table.columns, strict=True)
     ]
     return pa.Table.from_arrays(columns, schema=table.schema)
