@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 enum { FIRST_READ_BYTES = 8192, NEXT_READ_BYTES = 65536, MAX_VALUE_BYTES = 4096, MAX_CSA_BYTES = 65536, MOST_UID_BYTES = 64 };
-enum { MAX_DEPTH = 128, MAX_ELEMENTS = 1 << 21, MAX_LISTED = 1 << 16, MAX_DESCENTS = 64, KNOWN_BITS = 11 };
+enum { MAX_ELEMENTS = 1 << 21, MAX_LISTED = 1 << 16, MAX_DESCENTS = 64, KNOWN_BITS = 11 };
 enum { OK, EMPTY, NOT_DICOM, UNREADABLE, CUT, BAD, REFERENCE, NO_MEMORY };
 enum { SYNTAX_UNKNOWN, IMPLICIT, EXPLICIT, SYNTAX_OTHER };
 enum {
@@ -157,6 +157,8 @@ typedef struct {
     int64_t file_count;
     Distinct *distinct;
     Arena *arena;
+    uint8_t *nest; /* by depth: whether the item there has VRs */
+    int64_t nest_room;
     uint64_t *known; /* what to do with a tag of a VR (see note_known), by hash; NULL: nothing is kept in mind */
     /* walk_elements alone */
     Element *listed;
@@ -369,46 +371,50 @@ static int64_t skip_known(Walk *walk, int64_t position, int explicit, uint32_t *
 
 /* ------------------------------------------------------------------ sequences */
 
-static int64_t items(Walk *walk, int64_t position, int explicit, int depth);
-
-static int64_t item(Walk *walk, int64_t position, int explicit, int depth)
+/* Go into an item at a depth; whether it has VRs is kept until it ends. */
+static int64_t enter_item(Walk *walk, int64_t position, int explicit, int64_t depth)
 {
-    Head head;
     if (explicit && walk->size - position >= 8) {
         const uint8_t *p = at(walk, position, 8);
         if (!p) return STOP;
         if (u16(p) != 0xFFFE) explicit = looks_explicit(p);
     }
-    for (;;) {
-        if (walk->size - position < 8) return stop(walk, CUT);
-        if (element(walk, position, explicit, &head)) return STOP;
-        position = head.value;
-        if (head.tag == ITEM_END) return position;
-        if (head.length == UNDEFINED) {
-            if (!may_be_undefined(head.vr)) return stop(walk, REFERENCE);
-            position = items(walk, position, explicit, depth + 1);
-            if (position < 0) return STOP;
-        } else if (head.length > walk->size - position) {
-            return cut(walk, head.tag, head.length, position);
-        } else {
-            position += head.length;
-        }
+    if (depth >= walk->nest_room) {
+        int64_t room = walk->nest_room ? walk->nest_room * 2 : 64;
+        uint8_t *grown = realloc(walk->nest, (size_t)room);
+        if (!grown) return stop(walk, NO_MEMORY);
+        walk->nest = grown;
+        walk->nest_room = room;
     }
+    walk->nest[depth] = (uint8_t)explicit;
+    return 0;
 }
 
-static int64_t items(Walk *walk, int64_t position, int explicit, int depth)
+/* Skip a sequence of undefined length. No depth is too deep: each level costs the file bytes, and elements are bounded. */
+static int64_t items(Walk *walk, int64_t position, int explicit)
 {
     Head head;
-    if (depth > MAX_DEPTH) return stop(walk, REFERENCE);
+    int64_t depth = 0; /* items that the position is in: nest[1] to nest[depth] */
+    int inside = 0; /* an item, else between items */
     for (;;) {
         if (walk->size - position < 8) return stop(walk, CUT);
-        if (element(walk, position, 0, &head)) return STOP;
+        if (element(walk, position, inside && walk->nest[depth], &head)) return STOP;
         position = head.value;
-        if (head.tag == SEQUENCE_END) return position;
-        if (head.tag != ITEM) return stop(walk, REFERENCE);
+        if (inside && head.tag == ITEM_END) {
+            depth--;
+            inside = 0;
+            continue;
+        }
+        if (!inside && head.tag == SEQUENCE_END) {
+            if (!depth) return position;
+            inside = 1;
+            continue;
+        }
+        if (inside ? head.length == UNDEFINED && !may_be_undefined(head.vr) : head.tag != ITEM) return stop(walk, REFERENCE);
         if (head.length == UNDEFINED) {
-            position = item(walk, position, explicit, depth);
-            if (position < 0) return STOP;
+            inside = !inside;
+            if (inside && enter_item(walk, position, depth ? walk->nest[depth] : explicit, depth + 1)) return STOP;
+            depth += inside;
         } else if (head.length > walk->size - position) {
             return cut(walk, head.tag, head.length, position);
         } else {
@@ -438,7 +444,7 @@ static int64_t top_level(Walk *walk, const Head *head, int explicit, int ordered
     int64_t end;
     if (head->length == UNDEFINED) {
         if (!may_be_undefined(head->vr)) return stop(walk, REFERENCE);
-        end = items(walk, head->value, explicit, 1);
+        end = items(walk, head->value, explicit);
         if (end < 0 || keep(walk, head, 0)) return STOP;
     } else {
         if (head->length > walk->size - head->value) {
@@ -712,6 +718,7 @@ static PyObject *walk_files(PyObject *module, PyObject *args)
     free((void *)walk.stops);
     free(walk.buffer);
     free(walk.value);
+    free(walk.nest);
     free(walk.distinct);
     free(walk.known);
     free(arena.bytes);
@@ -751,6 +758,7 @@ static PyObject *walk_elements(PyObject *module, PyObject *args)
         else PyList_SetItem(listed, i, entry);
     }
     free(walk.listed);
+    free(walk.nest);
     return listed ? Py_BuildValue("(iN)", walk.status, listed) : NULL;
 }
 

@@ -8,11 +8,11 @@ more than an image has, or where nothing but empty ones follow each other.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator
-from typing import BinaryIO
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, BinaryIO
 
 from fastdcm.errors import Code, SourceError
-from fastdcm.scan.walk_python import LONG_VR, MAX_ELEMENTS
+from fastdcm.scan.walk_python import LONG_VR, MAX_ELEMENTS, end_of_sequence
 
 HEADS_MAX = MAX_ELEMENTS
 """An enhanced MR of ten thousand frames may have a million of them."""
@@ -26,6 +26,7 @@ INFLATED_BYTES_FREE = 2**28
 """So much may come from however few bytes: an empty segmentation nearly vanishes."""
 INFLATED_BYTES_PER_BYTE = 128
 NO_ELEMENTS = "the header is no list of DICOM elements"
+TOO_DEEP = "sequences are nested too deep"
 _BLOCK_BYTES = 2**20
 
 
@@ -59,6 +60,46 @@ class BoundedFile:
             raise EOFError
         self._half_head = count == 8 and data[4:6] in LONG_VR
         return data
+
+    def is_too_deep(self, found: dict[Any, Any], elements: Iterable[Any]) -> bool:
+        """Add pydicom's elements by tag; tell whether it gave up inside a nest that is too deep for it.
+
+        It makes an OSError of any error inside an item.
+        """
+        try:
+            for element in elements:
+                found[element.tag] = element
+        except EOFError:
+            self.cut = True
+        except RecursionError:
+            return True
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            if self.endless:
+                raise SourceError(Code.BAD_HEADER, NO_ELEMENTS) from None
+            if isinstance(error.__context__, RecursionError):
+                return True
+            self.cut = True  # no item where one must be
+        return False
+
+    def leave_sequence(self, value: int, *, explicit: bool, little: bool) -> None:
+        """Go behind a sequence of undefined length, whose value begins at an offset, without recursion.
+
+        Raises
+        ------
+        SourceError
+            BAD_HEADER where it is none of little endian.
+        """
+        self._file.seek(value)
+        try:
+            if not little:
+                raise ValueError
+            end = end_of_sequence(self._file, self._size, explicit)
+        except ValueError:
+            raise SourceError(Code.BAD_HEADER, TOO_DEEP) from None
+        self.cut = end is None
+        self._file.seek(self._size if end is None else end)
 
     def _count(self, head: bytes) -> None:
         self.cut = self.cut or (0 < len(head) < 8 and any(head))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from fastdcm.errors import Code, Outcome, SourceError
 from fastdcm.model import COLUMN, COLUMNS
 from fastdcm.scan import elements, functional, rules, special
-from fastdcm.scan.bounded import NO_ELEMENTS, VALUE_BYTES_MAX, BoundedFile, inflate
+from fastdcm.scan.bounded import TOO_DEEP, VALUE_BYTES_MAX, BoundedFile, inflate
 from fastdcm.scan.diffusion import read_diffusion
 from fastdcm.scan.find import with_status
 from fastdcm.scan.mosaic import read_mosaic
@@ -92,7 +92,7 @@ def read_instance(path: str, found: FoundFile) -> tuple[Row, list[Row]]:
     except OSError as error:
         return _decided(row, (Outcome.FAILED, Code.UNREADABLE, os.strerror(error.errno or 5))), []
     except RecursionError:
-        return _decided(row, (Outcome.FAILED, Code.BAD_HEADER, "sequences are nested too deep")), []
+        return _decided(row, (Outcome.FAILED, Code.BAD_HEADER, TOO_DEEP)), []
     except Exception as error:  # noqa: BLE001  the boundary: whatever pydicom trips over is this file's outcome
         return _decided(row, (Outcome.FAILED, Code.BAD_HEADER, f"header cannot be read: {type(error).__name__}")), []
 
@@ -213,16 +213,6 @@ def _file_meta(file: BinaryIO, size: int, start: int) -> tuple[int, str | None, 
     return file.tell(), syntax, media
 
 
-def _what_pydicom_met(error: OSError, bounded: BoundedFile) -> None:
-    """Raise what is behind an OSError, unless it is pydicom's own: it makes one of any error inside an item."""
-    if error.errno is not None:
-        raise error
-    if bounded.endless:
-        raise SourceError(Code.BAD_HEADER, NO_ELEMENTS) from None
-    if isinstance(error.__context__, RecursionError):
-        raise error.__context__ from None
-
-
 def _walk(file: BinaryIO, size: int, start: int, implicit: bool, little: bool, stop_group: int = 0x7FE0) -> Header:
     """Read elements from ``start`` up to the pixels, or to the end of a group."""
     load_pydicom()
@@ -230,9 +220,11 @@ def _walk(file: BinaryIO, size: int, start: int, implicit: bool, little: bool, s
     from pydicom.filereader import data_element_generator
 
     header = Header(Dataset(), "", False)
+    value = start
 
     def stop(tag: int, vr: str | None, length: int) -> bool:
-        offset = file.tell()
+        nonlocal value
+        value = offset = file.tell()
         if tag == length == 0:  # padding up to a block of the medium
             return True
         if tag in rules.PIXEL_KEYWORDS:
@@ -248,14 +240,10 @@ def _walk(file: BinaryIO, size: int, start: int, implicit: bool, little: bool, s
     file.seek(start)
     bounded = BoundedFile(file, size)
     found: dict[Any, Any] = {}
-    try:
-        for element in data_element_generator(bounded, implicit, little, stop, defer_size=VALUE_BYTES_MAX):  # type: ignore[arg-type]
-            found[element.tag] = element
-    except EOFError:
-        bounded.cut = True
-    except OSError as error:
-        _what_pydicom_met(error, bounded)
-        bounded.cut = True  # no item where one must be
+    while bounded.is_too_deep(
+        found, data_element_generator(bounded, implicit, little, stop, defer_size=VALUE_BYTES_MAX)
+    ):  # type: ignore[arg-type]
+        bounded.leave_sequence(value, explicit=not implicit, little=little)
     if bounded.cut and header.cut is None:
         header.cut = "an element or a sequence has no end"
     header.dataset = Dataset(found)

@@ -7,7 +7,7 @@ import stat
 import struct
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +18,10 @@ MAX_VALUE_BYTES = 4096
 """A wanted value longer than this is none that the index expects: the file goes to pydicom."""
 MAX_CSA_BYTES = 65536
 """A value of group 0029, Siemens' CSA header, may be so long; a longer one counts as absent."""
-MAX_DEPTH = 128
-"""Sequences of undefined length inside one another; pydicom bears about as many, and says so where there are more."""
 MAX_ELEMENTS = 2**21
 """Elements and items of one header; pydicom is allowed as many."""
+MAX_NEST_BYTES = 2**26
+"""A sequence that is too deep for pydicom is followed so far."""
 MAX_LISTED = 2**16
 """Top-level elements that ``walk_elements`` lists: an image has some hundred."""
 MAX_DESCENTS = 64
@@ -355,7 +355,7 @@ class _FileWalk:
         if length == UNDEFINED:
             if vr not in _MAY_BE_UNDEFINED:
                 raise _Stop(Status.REFERENCE)
-            end = self.items(value, explicit, 1)
+            end = self.items(value, explicit)
             self.keep(tag, vr, value, 0)
         else:
             if length > self.bytes.size - value:
@@ -392,43 +392,60 @@ class _FileWalk:
         self.facts[Fact.NEEDED], self.facts[Fact.THERE] = length, self.bytes.size - value
         raise _Stop(Status.CUT)
 
-    def items(self, position: int, explicit: bool, depth: int) -> int:
-        """Skip the items of a sequence (or the fragments of encapsulated bytes) of undefined length."""
-        if depth > MAX_DEPTH:
-            raise _Stop(Status.REFERENCE)
+    def enter_item(self, position: int, explicit: bool) -> bool:
+        """Tell whether an item has VRs. It may be implicit in an explicit file (CP-246)."""
+        if self.bytes.size - position >= 8 and explicit and self.bytes.take(position, 2) != b"\xfe\xff":
+            return self.looks_explicit(position)
+        return explicit
+
+    def items(self, position: int, explicit: bool) -> int:
+        """Skip a sequence (or the fragments of encapsulated bytes) of undefined length, and all sequences in it.
+
+        No depth is too deep: each level costs the file bytes, and elements are bounded.
+        """
+        nest = [explicit]  # of the items that the position is in: whether they have VRs
+        inside = False  # an item, else between items
         while True:
             if self.bytes.size - position < 8:
                 raise _Stop(Status.CUT)
-            tag, _, position, length = self.element(position, False)
-            if tag == _SEQUENCE_END:
-                return position
-            if tag != _ITEM:
+            tag, vr, position, length = self.element(position, inside and nest[-1])
+            if inside and tag == _ITEM_END:
+                nest.pop()
+                inside = False
+            elif not inside and tag == _SEQUENCE_END:
+                if len(nest) == 1:
+                    return position
+                inside = True
+            elif (length == UNDEFINED and vr not in _MAY_BE_UNDEFINED) if inside else tag != _ITEM:
                 raise _Stop(Status.REFERENCE)
-            if length == UNDEFINED:
-                position = self.item(position, explicit, depth)
+            elif length == UNDEFINED:
+                inside = not inside
+                if inside:
+                    nest.append(self.enter_item(position, nest[-1]))
             elif length > self.bytes.size - position:
                 self.cut(tag, length, position)
             else:
                 position += length
 
-    def item(self, position: int, explicit: bool, depth: int) -> int:
-        """Skip the elements of an item of undefined length. It may be implicit in an explicit file (CP-246)."""
-        if self.bytes.size - position >= 8 and explicit and self.bytes.take(position, 2) != b"\xfe\xff":
-            explicit = self.looks_explicit(position)
-        while True:
-            if self.bytes.size - position < 8:
-                raise _Stop(Status.CUT)
-            tag, vr, position, length = self.element(position, explicit)
-            if tag == _ITEM_END:
-                return position
-            if length == UNDEFINED:
-                if vr not in _MAY_BE_UNDEFINED:
-                    raise _Stop(Status.REFERENCE)
-                position = self.items(position, explicit, depth + 1)
-            elif length > self.bytes.size - position:
-                self.cut(tag, length, position)
-            else:
-                position += length
+
+def end_of_sequence(file: BinaryIO, size: int, explicit: bool) -> int | None:
+    """Return where the sequence of undefined length ends whose value a file stands at; None where the file does.
+
+    Raises
+    ------
+    ValueError
+        It is no sequence, or longer than ``MAX_NEST_BYTES``.
+    """
+    start = file.tell()
+    walk = _FileWalk((), frozenset())
+    data = file.read(min(size - start, MAX_NEST_BYTES))
+    walk.bytes = _Bytes(-1, len(data), data)
+    try:
+        return start + walk.items(0, explicit)
+    except _Stop as stop:
+        if stop.status == Status.CUT and len(data) == size - start:
+            return None
+        raise ValueError("no sequence of undefined length") from None
 
 
 def declared_syntax(raw: bytes) -> Syntax | None:

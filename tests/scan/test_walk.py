@@ -240,12 +240,15 @@ def test_lengths_are_not_believed(tmp_path: Path) -> None:
     assert (facts[Fact.NEEDED], facts[Fact.THERE], facts[Fact.CUT_TAG]) == (3_000_000_000, 2, 0x00091001)
 
 
-def test_nesting_is_bounded(tmp_path: Path) -> None:
+def test_no_nesting_is_too_deep_but_elements_are_bounded(tmp_path: Path) -> None:
     assert walk_data(tmp_path, raw.part10(raw.image(raw.nested(0))))[0][Fact.STATUS] == Status.OK
     deep = explicit(0x00080016, "UI", raw.CT_CLASS)
     assert walk_data(tmp_path, raw.part10(deep + raw.nested(128)))[0][Fact.STATUS] == Status.OK
-    assert walk_data(tmp_path, raw.part10(deep + raw.nested(129)))[0][Fact.STATUS] == Status.REFERENCE
-    assert walk_data(tmp_path, raw.part10(deep + raw.nested(100_000)))[0][Fact.STATUS] == Status.REFERENCE
+    assert walk_data(tmp_path, raw.part10(deep + raw.nested(100_000)))[0][Fact.STATUS] == Status.OK
+    assert walk_data(tmp_path, raw.part10(deep + raw.nested(100_000)[:-8]))[0][Fact.STATUS] == Status.CUT
+    assert walk_data(tmp_path, raw.part10(deep + raw.nested(600_000)))[0][Fact.STATUS] == Status.BAD
+    behind, _ = walk_data(tmp_path, raw.part10(raw.image(raw.nested(500_000))))
+    assert (behind[Fact.STATUS], behind[Fact.PIXEL_TAG]) == (Status.OK, 0x7FE00010)
 
 
 def test_a_big_endian_data_set_is_seen_whatever_was_declared(tmp_path: Path) -> None:
