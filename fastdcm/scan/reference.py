@@ -240,9 +240,8 @@ def _walk(file: BinaryIO, size: int, start: int, implicit: bool, little: bool, s
     file.seek(start)
     bounded = BoundedFile(file, size)
     found: dict[Any, Any] = {}
-    while bounded.is_too_deep(
-        found, data_element_generator(bounded, implicit, little, stop, defer_size=VALUE_BYTES_MAX)
-    ):  # type: ignore[arg-type]
+    options: Any = bounded, implicit, little, stop, VALUE_BYTES_MAX
+    while bounded.is_too_deep(found, data_element_generator(*options)):
         bounded.leave_sequence(value, explicit=not implicit, little=little)
     if bounded.cut and header.cut is None:
         header.cut = "an element or a sequence has no end"
