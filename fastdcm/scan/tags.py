@@ -31,6 +31,8 @@ SliceTags = dict[int, Value]
 CHARSET, SIGN, PHOTOMETRIC = 0x00080005, 0x00280103, 0x00280004
 _KEPT = frozenset(TECHNICAL) | {CHARSET} | frozenset(DATE_TIMES) | frozenset(PHILIPS)
 
+_PRIVATE = frozenset(PHILIPS)
+
 _COMPARED_BYTES = 256 * 1024
 """Of headers that are compared at a time: they and the result stay in the cache."""
 _REMEMBERED = 8192
@@ -86,7 +88,7 @@ class _Layout:
 
     header: bytes
     start: int
-    """Of the data set; what is before it is not compared."""
+    """Of the data set."""
     walked: Sequence[Element]
     """All elements; offsets count from ``start``."""
     kept: Sequence[Element]
@@ -100,9 +102,10 @@ class _Layout:
 
     @cached_property
     def structure(self) -> npt.NDArray[np.bool_]:
-        """(bytes,) False where a value of defined length is: what may differ."""
+        """(bytes,) False where a value of defined length is, and in the preamble: what may differ."""
         structure = np.ones(len(self.header), np.bool_)
-        structure[: self.start] = False
+        for begin, end in _file_meta_values(self.header) if self.start else ():
+            structure[begin:end] = False
         for element in self.walked:
             begin = self.start + element.offset
             if self.header[begin - 4 : begin] != b"\xff\xff\xff\xff":
@@ -143,10 +146,10 @@ def _by_layout(layout: _Layout, headers: Sequence[bytes]) -> list[SliceTags | No
     if not layout.tags:
         return [None] * len(headers)
     block = np.frombuffer(b"".join(headers), np.uint8).reshape(len(headers), -1) != layout.raw
-    alike = np.array([_data_set_start(header) == layout.start for header in headers])
+    alike = np.ones(len(headers), np.bool_)
     differs = block.any(axis=0)
-    if differs[layout.structure].any():
-        alike &= ~block[:, layout.structure].any(axis=1)
+    if len(elsewhere := np.flatnonzero(differs & layout.structure)):
+        alike = ~block[:, elsewhere].any(axis=1)
         differs = block[alike].any(axis=0)
     names = list(layout.tags)
     numbers = np.unique(np.searchsorted(layout.offsets, np.flatnonzero(differs), "right") - 1)
@@ -220,11 +223,15 @@ def _in_full(tag: int, vr: str, length: int) -> bool:
 
 def _too_long(tag: int, vr: str, length: int) -> bool:
     """Tell whether an element is binary and longer than what belongs into a document."""
+    if length <= tag_json.BINARY_BYTES_MAX:  # most are
+        return False
     return length > tag_json.binary_bytes_max(tag) and tag_json.resolve_vr(tag, vr, False) in tag_json.BINARY
 
 
 def _checked(kept: SliceTags) -> SliceTags:
     """Drop the private numbers unless they are numbers, and their block is exactly the vendor's (PS3.5 7.8.1)."""
+    if kept.keys().isdisjoint(_PRIVATE):
+        return kept
     for creator_tag, (name, numbers) in PHILIPS_BLOCKS.items():
         creator = kept.get(creator_tag)
         reserved = creator is not None and rules.raw_text(creator[1]) == name
@@ -238,16 +245,24 @@ def _checked(kept: SliceTags) -> SliceTags:
 
 def _data_set_start(header: bytes) -> int:
     """Return where the data set starts: after the prefix and the file meta group."""
-    start = 132 if header[128:132] == b"DICM" else 0
+    return _file_meta_values(header)[-1][1]
+
+
+def _file_meta_values(header: bytes) -> list[tuple[int, int]]:
+    """Return where the values of the file meta group begin and end, the preamble first."""
+    found = [(0, 128), (132, 132)] if header[128:132] == b"DICM" else [(0, 0)]
+    start = found[-1][1]
     while header[start : start + 2] == b"\x02\x00" and start + 8 <= len(header):
         vr = header[start + 4 : start + 6]
         if vr not in rules.VRS:
-            start += 8 + int.from_bytes(header[start + 4 : start + 8], "little")
+            begin, length = start + 8, header[start + 4 : start + 8]
         elif vr in (b"OB", b"UN", b"UT"):
-            start += 12 + int.from_bytes(header[start + 8 : start + 12], "little")
+            begin, length = start + 12, header[start + 8 : start + 12]
         else:
-            start += 8 + int.from_bytes(header[start + 6 : start + 8], "little")
-    return start
+            begin, length = start + 8, header[start + 6 : start + 8]
+        start = begin + int.from_bytes(length, "little")
+        found.append((begin, start))
+    return found
 
 
 def _little_endian(data: bytes) -> bytes:
@@ -283,6 +298,7 @@ def tag_table(slices: Sequence[SliceTags | None], policy: Policy) -> TagTable:
     """Compare the tags of slices (None: an absent slice), in cell order."""
     there = [tags for tags in slices if tags is not None]
     first = there[0] if there else {}
+    cells = [{} if tags is None else tags for tags in slices]
     order, values = list(first), list(first.values())
     varying: set[int] = set()
     for tags in there[1:]:
@@ -299,7 +315,7 @@ def tag_table(slices: Sequence[SliceTags | None], policy: Policy) -> TagTable:
         len(slices),
         bytes(tags is not None for tags in slices),
         {tag: value for tag, value in first.items() if tag not in varying},
-        {tag: tuple(tags.get(tag) if tags is not None else None for tags in slices) for tag in varying},
+        {tag: tuple([tags.get(tag) for tags in cells]) for tag in varying},
     )
 
 
