@@ -154,9 +154,12 @@ class SourceError(FastdcmError):
         return self.message
 
 
-_MAY_PASS = frozenset({errno.EIO, errno.ESTALE, errno.EAGAIN, errno.ETIMEDOUT, errno.EINTR, errno.ENOBUFS})
+PAUSES_S = (0.1, 1.0)
+"""Before something is read again where the system failed: a file server that moved, a cable, a busy disk."""
+MAY_PASS = frozenset({errno.EIO, errno.ESTALE, errno.EAGAIN, errno.ETIMEDOUT, errno.EINTR, errno.ENOBUFS})
+"""Errors of the system that the next try may not meet: EIO, a stale handle, a time limit."""
 
 
 def may_pass(error: Exception) -> bool:
-    """Tell whether the system failed in a way that the next try may not: EIO, a stale handle, a time limit."""
-    return isinstance(error, OSError) and error.errno in _MAY_PASS
+    """Tell whether the system failed in a way that the next try may not."""
+    return isinstance(error, OSError) and error.errno in MAY_PASS

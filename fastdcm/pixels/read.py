@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastdcm.errors import Code, SourceError, may_pass
+from fastdcm.errors import PAUSES_S, Code, SourceError, may_pass
 from fastdcm.model import FrameFault, FrameSource, PixelFormat, ValueRule
 from fastdcm.pixels import native, values
 from fastdcm.pixels.batch import read_plain
@@ -32,9 +32,6 @@ from fastdcm.pixels.frame import (
 
 Array = npt.NDArray[Any]
 Rows = tuple[int, int]
-
-PAUSES_S = (0.1, 1.0)
-"""Before a file is read again where the system failed: a file server that moved, a cable, a busy disk."""
 
 
 class CellsRead(NamedTuple):
@@ -103,9 +100,10 @@ def read_cells(
             findings.bytes_read += len(header) + out[cell].nbytes
         else:
             files.setdefault(source.path, []).append(cell)
+    patience = list(PAUSES_S)
     for cells in files.values():
         with_source = [(cell, source) for cell in cells if (source := sources[cell]) is not None]
-        header = _read_patiently(with_source, _Wanted(rule, rows, out, begin), findings)
+        header = _read_patiently(with_source, _Wanted(rule, rows, out, begin), findings, patience)
         for cell in cells:
             headers[cell] = header
     return CellsRead(tuple(findings.faults), tuple(findings.notes), findings.overflow, findings.bytes_read, headers)
@@ -131,9 +129,14 @@ class _Wanted(NamedTuple):
     begin: Callable[[int], None]
 
 
-def _read_patiently(cells: list[tuple[int, FrameSource]], wanted: _Wanted, findings: _Findings) -> bytes | None:
-    """Read every wanted frame of one file, again after a pause where the system failed; return its header."""
-    for pause_s in PAUSES_S:
+def _read_patiently(
+    cells: list[tuple[int, FrameSource]], wanted: _Wanted, findings: _Findings, patience: list[float]
+) -> bytes | None:
+    """Read every wanted frame of one file, again after a pause where the system failed; return its header.
+
+    Where that was in vain ``patience`` is empty: a dead disk does not cost its pauses for every file.
+    """
+    for pause_s in tuple(patience):
         found = _Findings()
         try:
             header = _read_file(cells, wanted, found, last=False)
@@ -142,7 +145,11 @@ def _read_patiently(cells: list[tuple[int, FrameSource]], wanted: _Wanted, findi
             continue
         findings.join(found)
         return header
-    return _read_file(cells, wanted, findings, last=True)
+    before = len(findings.faults)
+    header = _read_file(cells, wanted, findings, last=True)
+    if len(findings.faults) > before:
+        patience.clear()
+    return header
 
 
 def _read_file(

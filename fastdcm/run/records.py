@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from fastdcm.errors import UsageError
+from fastdcm.errors import TargetError, UsageError
 from fastdcm.model import Json
 
 if TYPE_CHECKING:
@@ -139,12 +139,19 @@ def lock_work(work: Path) -> Iterator[None]:
     ------
     UsageError
         Another run works on it.
+    TargetError
+        The file system has no locks.
     """
     with open(work / LOCK, "a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise UsageError("another conversion works on this store; wait for it, or stop it") from None
+        except OSError as error:
+            raise TargetError(
+                f"the working folder cannot be locked: {error.strerror}; without locks two runs could not be kept "
+                "apart. Mount it with locks (NFS: its lock daemon), or convert to another file system"
+            ) from None
         yield
 
 
@@ -231,8 +238,10 @@ def published_digest(volume: Path) -> str | None:
 
 def _append(work: Path, lines: Iterable[bytes]) -> list[int]:
     """Add lines, and return where each begins."""
+    from fastdcm.store.commit import writing
+
     starts = []
-    with open(work / JOURNAL, "a+b") as file:
+    with writing("the journal"), open(work / JOURNAL, "a+b") as file:
         if file.tell() and not _ends_with_newline(file.fileno()):
             file.write(b"\n")  # after a crash in the middle of a line
         for line in lines:

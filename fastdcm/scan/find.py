@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
-from fastdcm.errors import Code, Outcome
+from fastdcm.errors import PAUSES_S, Code, Outcome, may_pass
 
 _AHEAD = 8
 """Directories listed ahead of the reader: hides the latency of network file systems, bounds the memory."""
@@ -163,7 +164,19 @@ def _upcoming_folders(pending: list[FoundFile | _Folder], walked: set[tuple[int,
 
 
 def list_folder(number: int, folder: _Folder, *, sizes: bool = False) -> list[FoundFile | _Folder]:
-    """Return the files and folders of one folder, sorted; a plain file costs no system call unless for ``sizes``."""
+    """Return the files and folders of one folder, sorted; a plain file costs no system call unless for ``sizes``.
+
+    A folder that the system fails to list in a way that may pass is listed again, after a pause.
+    """
+    for pause_s in PAUSES_S:
+        try:
+            return _list_folder(number, folder, sizes, last=False)
+        except OSError:
+            time.sleep(pause_s)
+    return _list_folder(number, folder, sizes, last=True)
+
+
+def _list_folder(number: int, folder: _Folder, sizes: bool, *, last: bool) -> list[FoundFile | _Folder]:
     prefix = f"{folder.relative}/" if folder.relative else ""
     plain: list[str] = []
     others: dict[str, FoundFile | _Folder] = {}
@@ -178,6 +191,8 @@ def list_folder(number: int, folder: _Folder, *, sizes: bool = False) -> list[Fo
                 item = _inspect(number, entry, path)
                 others[f"{path}/" if isinstance(item, _Folder) else path] = item
     except OSError as error:
+        if not last and may_pass(error):
+            raise
         others[prefix] = FoundFile(number, folder.relative or ".", 0, 0, os_fault(error, "folder"))
     if not others:
         plain.sort()

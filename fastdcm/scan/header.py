@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from fastdcm.errors import Code, Outcome
+from fastdcm.errors import MAY_PASS, PAUSES_S, Code, Outcome
 from fastdcm.model import COLUMN
 from fastdcm.scan import grid, reference, rules
 from fastdcm.scan.bounded import NO_ELEMENTS
@@ -103,13 +104,33 @@ def read_headers(sources: Sequence[str], files: Sequence[FoundFile]) -> tuple[pa
     paths = _full_paths(sources, files)
     walked = _walk_found(paths, files)
     table, slow = _walked_table(walked, files)
+    slow |= _may_pass(walked.facts)
     rows, frame_rows = [], []
-    for number in np.flatnonzero(slow).tolist():
-        row, frames = reference.read_instance(os.fsdecode(paths[number]), files[number])
+    for number, (row, frames) in _read_slowly(paths, files, np.flatnonzero(slow).tolist()).items():
         rows.append(row)
         frame_rows += [{**frame, "instance": number} for frame in frames]
     frames_table = pa.Table.from_pylist(frame_rows, frames_schema()) if frame_rows else no_frames()
     return _replace_rows(table, slow, rows), frames_table
+
+
+def _may_pass(facts: Facts) -> Bools:
+    """Tell which files the system failed to read in a way that may pass."""
+    found: Bools = (facts[:, Fact.STATUS] == Status.UNREADABLE) & np.isin(facts[:, Fact.ERRNO], list(MAY_PASS))
+    return found
+
+
+def _read_slowly(
+    paths: Sequence[bytes], files: Sequence[FoundFile], numbers: Sequence[int]
+) -> dict[int, tuple[reference.Row, list[reference.Row]]]:
+    """Read some files by pydicom; those that the system did not let it read again, after a pause for all of them."""
+    found: dict[int, tuple[reference.Row, list[reference.Row]]] = {}
+    for pause_s in (0.0, *PAUSES_S):
+        left = [number for number in numbers if number not in found or found[number][0].get("code") == Code.UNREADABLE]
+        if left:
+            time.sleep(pause_s)
+        for number in left:
+            found[number] = reference.read_instance(os.fsdecode(paths[number]), files[number])
+    return found
 
 
 def _full_paths(sources: Sequence[str], files: Sequence[FoundFile]) -> list[bytes]:
