@@ -85,17 +85,7 @@ def _client(resources: Resources, workers: int) -> Iterator[Any]:
         ) from error
     dask: Any = distributed  # a library without types
     if resources.scheduler == "processes":
-        threads = max(resources.threads, 1)
-        with (
-            dask.LocalCluster(  # memory is bounded by the tasks: spilling or killing at a guess would only do harm
-                n_workers=workers,
-                threads_per_worker=threads,
-                memory_limit=0,
-                dashboard_address="127.0.0.1:0",  # None would claim port 8787
-                silence_logs=logging.ERROR,  # a lost worker is replaced, a stopped one cancelled: nothing to tell
-            ) as cluster,
-            dask.Client(cluster) as client,
-        ):
+        with _local_cluster(dask, workers, max(resources.threads, 1)) as cluster, dask.Client(cluster) as client:
             yield client
         return
     try:
@@ -104,6 +94,23 @@ def _client(resources: Resources, workers: int) -> Iterator[Any]:
         raise UsageError(f"no Dask scheduler answers at {resources.scheduler}") from error
     with connection as client:
         yield client
+
+
+def _local_cluster(dask: Any, workers: int, threads: int) -> Any:
+    """Start workers of this machine, again where one is lost while it starts."""
+    for tries_left in (2, 1, 0):
+        try:
+            return dask.LocalCluster(  # memory is bounded by tasks: spilling or killing at a guess would only do harm
+                n_workers=workers,
+                threads_per_worker=threads,
+                memory_limit=0,
+                dashboard_address="127.0.0.1:0",  # None would claim port 8787
+                silence_logs=logging.ERROR,  # a lost worker is replaced, a stopped one cancelled: nothing to tell
+            )
+        except RuntimeError as error:
+            if not tries_left:
+                raise UsageError(f"{workers} worker processes cannot be started: {error.__cause__ or error}") from None
+    raise AssertionError
 
 
 def map_tasks(

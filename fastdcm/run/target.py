@@ -102,7 +102,7 @@ def hold_target(target: Target) -> Iterator[None]:
         target.dest.mkdir(parents=True, exist_ok=True)
         target.work.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = lock_work(target.work)
-    with lock:
+    with lock, writing(str(target.dest)):  # whatever of the system fails in a run is the target's: sources are rows
         try:
             shutil.rmtree(target.partials, ignore_errors=True)
             yield

@@ -38,6 +38,8 @@ def writing(what: str) -> Iterator[None]:
     """Turn an ``OSError`` of the body into a ``TargetError`` that says what could not be written, and what to do."""
     try:
         yield
+    except BrokenPipeError:  # whoever read what we print is gone
+        raise
     except OSError as error:
         reason = error.strerror or str(error)
         advice = _ADVICE.get(error.errno or 0, "check the target")
