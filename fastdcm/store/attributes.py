@@ -161,6 +161,16 @@ def slices_attributes(plan: VolumePlan, modality: Transform) -> Json:
         distinct = {tuple(value) if isinstance(value, list) else value for value in values}
         return values[0] if len(distinct) == 1 else by_cell(values)
 
+    def number_columns(names: Sequence[str]) -> Json:
+        """Do what ``column`` does for many, most of which hold one value or none."""
+        block = frames.vectors(*names)
+        alike = ((block == block[0]) | np.isnan(block) & np.isnan(block[0])).all(axis=0).tolist()
+        found = {}
+        for name, first, same in zip(names, block[0].tolist(), alike, strict=True):
+            whole = COLUMN[name].kind != "float"
+            found[name] = _value(first, whole) if same else column(_values(numbers[name], whole=whole))
+        return found
+
     slices: Json = {} if min(places) >= 0 else {"present": [row >= 0 for row in places]}
     thickness = column(_values(numbers["thickness"]))
     slices["thickness_mm"] = thickness
@@ -170,8 +180,7 @@ def slices_attributes(plan: VolumePlan, modality: Transform) -> Json:
         slices["position"] = by_cell(_rows(frames.vectors("position_x", "position_y", "position_z")))
     slices["instance_number"] = by_cell(_values(numbers["instance_number"], whole=True))
     times = () if plan.metadata == "none" else SLICE_TIMES
-    for name in (*SLICE_NUMBERS, *times):
-        slices[name] = column(_values(numbers[name], whole=COLUMN[name].kind != "float"))
+    slices |= number_columns((*SLICE_NUMBERS, *times))
     slices["real_world_unit"] = column(_texts(frames.texts["real_world_unit"]))
     slices["dimension_name"] = column(_texts(frames.texts["dimension_name"]))
     slices["b_vector"] = vectors = column(_rows(frames.vectors("b_x", "b_y", "b_z")))
@@ -245,9 +254,13 @@ def _number(value: float) -> float | int | None:
     return None if not math.isfinite(value) else int(value) if float(value).is_integer() else float(value)
 
 
+def _value(value: float, whole: bool) -> float | int | None:
+    return (int(value) if whole else value) if math.isfinite(value) else None
+
+
 def _values(column: Floats, *, whole: bool = False) -> list[Any]:
     """Return a column as JSON numbers, None where there is none."""
-    return [(int(value) if whole else value) if math.isfinite(value) else None for value in column.tolist()]
+    return [_value(value, whole) for value in column.tolist()]
 
 
 def _rows(vectors: Floats) -> list[list[float] | None]:

@@ -14,6 +14,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import lru_cache
 from itertools import product
 from typing import Any, Self
 
@@ -203,6 +204,7 @@ def index_bytes(index: npt.NDArray[np.uint64]) -> bytes:
     return raw + struct.pack("<I", crc32c(raw))
 
 
+@lru_cache(256)
 def encoder(array: ArraySpec) -> Encoder:
     """Return what turns a contiguous chunk into bytes, by the array's codec; safe in threads, and without the GIL."""
     return _encoder(inner_codecs(array)[-1])
