@@ -1,5 +1,5 @@
 /* A library to be preloaded: calls on files whose path holds a text fail, as those of a sick disk or file server do.
- *   FAIL_MATCH  part of the path        FAIL_CALL  open, read, write, rename or sync
+ *   FAIL_MATCH  part of the path        FAIL_CALL  open, read, write, rename, sync or lock
  *   FAIL_ERRNO  what they fail with     FAIL_AFTER calls of a process that succeed first (0)
  *   FAIL_TIMES  calls that fail (all)   FAIL_SLEEP_MS  or only take so long */
 #define _GNU_SOURCE
@@ -65,6 +65,7 @@ ON("write", write, ssize_t, (int fd, const void *b, size_t n), (fd, b, n), int, 
 ON("write", writev, ssize_t, (int fd, const struct iovec *v, int n), (fd, v, n), int, const struct iovec *, int)
 ON("sync", fsync, int, (int fd), (fd), int)
 ON("sync", syncfs, int, (int fd), (fd), int)
+ON("lock", flock, int, (int fd, int how), (fd, how), int, int)
 
 int rename(const char *from, const char *to)
 {

@@ -10,6 +10,7 @@ import logging
 import os
 import pickle
 import queue
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -100,17 +101,28 @@ def _local_cluster(dask: Any, workers: int, threads: int) -> Any:
     """Start workers of this machine, again where one is lost while it starts."""
     for tries_left in (2, 1, 0):
         try:
-            return dask.LocalCluster(  # memory is bounded by tasks: spilling or killing at a guess would only do harm
-                n_workers=workers,
-                threads_per_worker=threads,
-                memory_limit=0,
-                dashboard_address="127.0.0.1:0",  # None would claim port 8787
-                silence_logs=logging.ERROR,  # a lost worker is replaced, a stopped one cancelled: nothing to tell
-            )
+            with _deaf():
+                return dask.LocalCluster(  # memory is bounded by tasks: spilling or killing at a guess would do harm
+                    n_workers=workers,
+                    threads_per_worker=threads,
+                    memory_limit=0,
+                    dashboard_address="127.0.0.1:0",  # None would claim port 8787
+                    silence_logs=logging.ERROR,  # a lost worker is replaced, a stopped one cancelled: nothing to tell
+                )
         except RuntimeError as error:
             if not tries_left:
                 raise UsageError(f"{workers} worker processes cannot be started: {error.__cause__ or error}") from None
     raise AssertionError
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Keep Ctrl-C from what is started meanwhile, and from what that starts: it is for the driver, which ends them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def map_tasks(

@@ -1,0 +1,141 @@
+"""Every fault of the soak once, for certain; sick disks and file servers; kills at a hundred random moments."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import shutil
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from pydicom import uid as uids
+
+from scripts.soak_export import EDITED, copy_export
+from scripts.soak_faults import PLAIN, ROOT_ONLY, build_library
+from scripts.soak_runs import DONE, ROOT, Round, finish, send, start
+from scripts.soak_store import differences, visible_problems
+from scripts.soaking import soak_round
+from tests import dicomgen
+from tests.planted import CRASH, plant_decoder, spoil
+
+KILLS = 100
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An export of some seconds with one file that crashes its decoder, the decoder, and the failing library."""
+    folder = tmp_path_factory.mktemp("disturbed")
+    for number in range(6):
+        syntax = uids.JPEG2000Lossless if number % 2 else uids.ExplicitVRLittleEndian
+        name = f"{EDITED}-{number}"
+        dicomgen.make_series(
+            folder / "base" / EDITED / name,
+            series=name,
+            n=12,
+            rows=300,
+            columns=200,
+            seed=number,
+            transfer_syntax=syntax,
+        )
+    crashing = dicomgen.make_series(folder / "base" / "c", series="c", n=3, transfer_syntax=uids.JPEG2000Lossless)
+    spoil(crashing.paths[1], CRASH)
+    plant_decoder(folder / "planted")
+    assert build_library(folder) is not None
+    return folder
+
+
+def new_round(workshop: Path, place: Path, seed: int) -> Round:
+    export = copy_export(workshop / "base", place / "export")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(workshop / "planted"), str(ROOT)])}
+    library = workshop / "failing.so"
+    return Round(place, export, place / "s.zarr", ("--codec", "zstd:9"), random.Random(seed), environment, library, 3.0)
+
+
+@pytest.mark.parametrize("name", [*PLAIN, *ROOT_ONLY])
+def test_a_disturbed_run_and_another_give_the_undisturbed_store(workshop: Path, tmp_path: Path, name: str) -> None:
+    one = new_round(workshop, tmp_path, seed=5)
+    soak_round(one, {name: (PLAIN | ROOT_ONLY)[name]}, Counter())
+    assert one.problems == []
+
+
+@pytest.mark.parametrize("scheduler", ["local", "processes"])
+def test_kills_at_random_moments(workshop: Path, tmp_path: Path, scheduler: str) -> None:
+    one = new_round(workshop, tmp_path, seed=7)
+    expected = tmp_path / "expected.zarr"
+    started = time.monotonic()
+    finish(one, start(one, "--scheduler", scheduler, dest=expected), {DONE})
+    usual_s = time.monotonic() - started
+    for number in range(KILLS // 2):
+        run = start(one, "--scheduler", scheduler, "--workers", "2")
+        time.sleep(one.rng.uniform(0, usual_s))
+        send(run.process.pid, signal.SIGKILL)
+        code = finish(one, run, {DONE, -signal.SIGKILL})
+        assert visible_problems(one.dest) == []
+        assert one.problems == []
+        if code == DONE or number % 10 == 9:
+            finish(one, start(one), {DONE})
+            assert differences(expected, one.dest) == []
+            shutil.rmtree(one.dest)
+            if number % 20 == 9:
+                shutil.rmtree(one.dest.with_name("s.zarr.work"))
+
+
+def outcomes_of(one: Round) -> Counter[str]:
+    return Counter(row["code"] or row["outcome"] for row in pq.read_table(one.dest / "files.parquet").to_pylist())
+
+
+GOOD = Counter({"converted": 72, "decoder-crash": 1, "sibling-failed": 2})
+
+
+def lost(code: str) -> Counter[str]:
+    return Counter({"converted": 60, "decoder-crash": 1, "sibling-failed": 13, code: 1})
+
+
+@pytest.mark.parametrize("series", [2, 3], ids=["native", "compressed"])
+@pytest.mark.parametrize("call", ["open", "read"])
+@pytest.mark.parametrize(
+    ("code", "times", "expected"),
+    [
+        (errno.EIO, "1", GOOD),
+        (errno.ESTALE, "1", GOOD),
+        (errno.EAGAIN, "2", GOOD),
+        (errno.EIO, "-1", lost("unreadable")),
+        (errno.EACCES, "-1", lost("permission")),
+    ],
+)
+def test_a_sick_disk(
+    workshop: Path, tmp_path: Path, series: int, call: str, code: int, times: str, expected: Counter[str]
+) -> None:
+    one = new_round(workshop, tmp_path, seed=1)
+    sick = {"FAIL_MATCH": f"{EDITED}-{series}-005", "FAIL_CALL": call, "FAIL_ERRNO": str(code), "FAIL_TIMES": times}
+    finish(one, start(one, env={**sick, "LD_PRELOAD": str(one.library)}), {DONE})
+    assert outcomes_of(one) == expected
+    finish(one, start(one), {DONE})
+    assert outcomes_of(one) == GOOD
+    assert one.problems == []
+
+
+def test_a_file_system_without_locks(workshop: Path, tmp_path: Path) -> None:
+    one = new_round(workshop, tmp_path, seed=1)
+    sick = {"FAIL_MATCH": "s.zarr.work", "FAIL_CALL": "lock", "FAIL_ERRNO": str(errno.ENOLCK)}
+    run = start(one, env={**sick, "LD_PRELOAD": str(one.library)})
+    assert finish(one, run, {3}) == 3
+    assert "cannot be locked: No locks available" in run.log.read_text()
+    assert one.problems == []
+
+
+def test_a_lock_of_a_dead_run_is_no_obstacle(workshop: Path, tmp_path: Path) -> None:
+    one = new_round(workshop, tmp_path, seed=1)
+    run = start(one)
+    while not (tmp_path / "s.zarr.work" / "lock").exists():
+        time.sleep(0.01)
+    send(run.process.pid, signal.SIGKILL)
+    finish(one, run, {-signal.SIGKILL})
+    finish(one, start(one), {DONE})
+    assert one.problems == []
+    assert outcomes_of(one) == GOOD
