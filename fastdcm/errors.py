@@ -53,6 +53,7 @@ class Code(StrEnum):
     PIXELS_DIFFER = "pixels-differ"
     OLDER_COPY = "older-copy"
     SIBLING_CONFLICT = "sibling-conflict"
+    REPLACED = "replaced"
     # failed
     UNREADABLE = "unreadable"
     PERMISSION = "permission"
@@ -68,6 +69,9 @@ class Code(StrEnum):
     SIBLING_FAILED = "sibling-failed"
     GAP = "gap"
     INCOMPLETE = "incomplete"
+    BAD_ARCHIVE = "bad-archive"
+    ENCRYPTED = "encrypted"
+    ARCHIVE_BOUND = "archive-bound"
     INTERNAL = "internal"
     DECODER_CRASH = "decoder-crash"
     DECODER_TIMEOUT = "decoder-timeout"

@@ -16,6 +16,8 @@ from fastdcm.model import COLUMNS, Frames, Json, Options, Volume
 from fastdcm.scan import rules
 from fastdcm.scan.find import FoundFile
 from fastdcm.scan.listing import Listing, list_elements
+from fastdcm.scan.location import base_name, location_of
+from fastdcm.scan.opened import is_plain, open_location, stat_location
 from fastdcm.scan.reference import read_instance
 from fastdcm.series.catalog import image_role
 from fastdcm.series.geometry import Plane, flat_geometry
@@ -139,7 +141,8 @@ def header(path: str | os.PathLike[str], *, private: bool = False) -> Header:
     Parameters
     ----------
     path : path-like
-        A file: DICOM with or without preamble, in any transfer syntax, whole or not.
+        A file: DICOM with or without preamble, in any transfer syntax, whole or not; ``a.zip!/name`` is a member of an
+        archive.
     private : bool
         Whether private elements (odd groups) are listed too.
 
@@ -163,14 +166,15 @@ def header(path: str | os.PathLike[str], *, private: bool = False) -> Header:
     ((128, 128, 1), (0.661468, 0.661468, 5.0), 'int32')
     """
     name = os.fspath(path)
+    location = location_of(name)
     try:
-        listing = list_elements(name)
-        size = os.stat(name)
+        listing = list_elements(location)
+        size, mtime_ns = stat_location(location)
     except SourceError as error:
-        raise UsageError(f"{name!r} {_what_it_is(name, error)}") from None
+        raise UsageError(f"{name!r} {_what_it_is(location, error)}") from None
     except OSError as error:
         raise UsageError(f"{name!r} cannot be read: {os.strerror(error.errno or 5)}") from None
-    row, frame_rows = read_instance(name, FoundFile(0, os.path.basename(name), size.st_size, size.st_mtime_ns))
+    row, frame_rows = read_instance(location, FoundFile(0, base_name(location), size, mtime_ns))
     if row["outcome"] == Outcome.NOT_DICOM:
         raise UsageError(f"{name!r} is not DICOM ({row['message']})")
     tags = Tags(listing.elements)
@@ -187,15 +191,15 @@ def header(path: str | os.PathLike[str], *, private: bool = False) -> Header:
     )
 
 
-def _what_it_is(name: str, error: SourceError) -> str:
+def _what_it_is(location: str, error: SourceError) -> str:
     """Say what a file is that is not DICOM."""
-    if os.path.isdir(name):
+    if is_plain(location) and os.path.isdir(location):
         return "is a folder; header reads one file"
-    if not os.path.isfile(name):  # a pipe would be waited for
-        return f"cannot be read: {error.message}"
     try:
-        with open(name, "rb") as file:
-            head = file.read(512)
+        with open_location(location) as reader:
+            head = reader.read_at(0, 512)
+    except SourceError:
+        return f"cannot be read: {error.message}"
     except OSError:
         head = b""
     for offset, signature, words in _SIGNATURES:

@@ -48,6 +48,7 @@ REASONS: Mapping[Code, ReasonText] = {
         "Another file has the same SOP Instance UID, other pixels and a later date.", "`--on-conflict quarantine`"
     ),
     Code.SIBLING_CONFLICT: ReasonText("A good file of a volume that a conflict withholds.", _ON_CONFLICT),
+    Code.REPLACED: ReasonText("A later member of the same archive has its name, as if it had been unpacked over it."),
     # failed
     Code.UNREADABLE: ReasonText("The file or folder cannot be read.", "Copy it again."),
     Code.PERMISSION: ReasonText("There is no right to read it.", "Give the right to read it, and convert again."),
@@ -66,6 +67,15 @@ REASONS: Mapping[Code, ReasonText] = {
         "`--on-gap irregular`, `fill` or `split` convert it.",
     ),
     Code.INCOMPLETE: ReasonText("The written volume did not pass its check.", "Convert again."),
+    Code.BAD_ARCHIVE: ReasonText(
+        "The archive, or this member of it, is damaged, cut short, or packed by a method that is not read.",
+        "Copy it again, or unpack it and convert the folder.",
+    ),
+    Code.ENCRYPTED: ReasonText("The member of the archive is encrypted.", "Unpack it and convert the folder."),
+    Code.ARCHIVE_BOUND: ReasonText(
+        "The archive has more members, unpacks to more bytes, or lies deeper in others than is read.",
+        "Unpack it and convert the folder.",
+    ),
     Code.INTERNAL: ReasonText("A fault of fastdcm.", "Please report it."),
     Code.DECODER_CRASH: ReasonText("A decoder ended its process on it three times.", _ON_BAD_FRAME),
     Code.DECODER_TIMEOUT: ReasonText(

@@ -1,9 +1,9 @@
 """Plain frames of many files into one block, by one compiled call: the short way of ``read.read_cells``.
 
-What is plain: one native frame of a file, right behind its header, whose values are as wide as those of the block. A
-batch is opened, checked, read and rescaled without the GIL, each frame while it is in the cache. Whatever is not plain,
-and whatever goes wrong, for whatever reason, is left to ``read.py``, which starts again and tells what is wrong: so
-there is one account of faults, and where ``_frames.c`` could not be built everything goes that way.
+What is plain: one native frame of a file of this machine, right behind its header, whose values are as wide as those of
+the block. A batch is opened, checked, read and rescaled without the GIL, each frame while it is in the cache. Whatever
+is not plain, and whatever goes wrong, for whatever reason, is left to ``read.py``, which starts again and tells what is
+wrong: so there is one account of faults, and where ``_frames.c`` could not be built everything goes that way.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from fastdcm.errors import SourceError
 from fastdcm.model import FrameSource, PixelFormat, ValueRule
 from fastdcm.pixels import native, values
 from fastdcm.pixels.frame import is_direct, plain_layout
+from fastdcm.scan.opened import is_plain
 
 Array = npt.NDArray[Any]
 
@@ -98,7 +99,7 @@ def _plan(
     for cell, source in enumerate(sources):
         if source is None or files[source.path] > 1 or source.frame != 0 or source.tile >= 0:
             continue
-        if not 0 <= source.pixel_offset <= min(source.size - frame_bytes, room):
+        if not 0 <= source.pixel_offset <= min(source.size - frame_bytes, room) or not is_plain(source.path):
             continue
         alike = (source.format, source.pixel_length, source.slope, source.intercept, source.lut)
         if alike not in known:

@@ -6,8 +6,6 @@ inflated into memory once, under a bound, and read from there.
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +14,8 @@ from io import BytesIO
 from fastdcm.errors import Code, SourceError
 from fastdcm.model import FrameSource
 from fastdcm.scan.bounded import inflate
+from fastdcm.scan.opened import is_plain, open_location
+from fastdcm.scan.reading import Reader
 from fastdcm.scan.reference import find_pixels
 
 HEADER_BYTES_MAX = 64 * 2**20
@@ -27,7 +27,7 @@ FILE_META_BYTES_MAX = 2**20
 class SourceFile:
     """A file that is open for reading, or what it inflated to."""
 
-    descriptor: int
+    reader: Reader
     size: int
     """Bytes there are to read: of the file, or of the inflated data set with its file meta before it."""
     pixel_offset: int
@@ -66,14 +66,10 @@ class SourceFile:
                 buffer[:] = self.inflated[offset : offset + buffer.nbytes]
                 offset += buffer.nbytes
             return
-        waiting = [buffer for buffer in buffers if buffer.nbytes]
-        while waiting:
-            count = os.preadv(self.descriptor, waiting, offset)
-            if count == 0:
-                raise SourceError(Code.TRUNCATED, f"the file ended at byte {offset} while it was read")
-            self.bytes_read += count
-            offset += count
-            waiting = _after(waiting, count)
+        count = self.reader.read_into(offset, *buffers)
+        self.bytes_read += count
+        if count < length:
+            raise SourceError(Code.TRUNCATED, f"the file ended at byte {offset + count} while it was read")
 
     def header(self) -> bytes | None:
         """Return the bytes before the pixel value (inflated where the file is deflated), None if absurdly many."""
@@ -82,7 +78,7 @@ class SourceFile:
         self._check(0, self.pixel_offset)
         if self.inflated is not None:
             return bytes(self.inflated[: self.pixel_offset])
-        header = os.pread(self.descriptor, self.pixel_offset, 0)
+        header = self.reader.read_at(0, self.pixel_offset)
         if len(header) < self.pixel_offset:
             raise SourceError(Code.TRUNCATED, f"the file ended at byte {len(header)} while it was read")
         self.bytes_read += len(header)
@@ -93,14 +89,6 @@ class SourceFile:
             raise SourceError(
                 Code.TRUNCATED, f"{length} bytes are expected at byte {offset}, but there are {self.size} in all"
             )
-
-
-def _after(buffers: list[memoryview], count: int) -> list[memoryview]:
-    """Return what is left to fill once ``count`` bytes are there."""
-    while buffers and count >= buffers[0].nbytes:
-        count -= buffers[0].nbytes
-        buffers = buffers[1:]
-    return [buffers[0][count:], *buffers[1:]] if count else buffers
 
 
 @contextmanager
@@ -115,19 +103,19 @@ def open_source(source: FrameSource) -> Iterator[SourceFile]:
         CHANGED if it is no regular file any more, or size or modification time are not those of the scan; TRUNCATED,
         DECODE or UNSUPPORTED_PIXELS if a deflated file cannot be inflated under the bounds (``scan/bounded.py``).
     """
-    descriptor = os.open(source.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe is not waited for
     try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise SourceError(Code.CHANGED, "the file changed after the scan: it is no regular file now")
-        if (status.st_size, status.st_mtime_ns) != (source.size, source.mtime_ns):
-            sizes = f"{source.size} bytes then, {status.st_size} now"
-            what = sizes if status.st_size != source.size else "it was written to again, its size is the same"
+        reader = open_location(source.path)
+    except SourceError as error:
+        if is_plain(source.path):
+            raise SourceError(Code.CHANGED, "the file changed after the scan: it is no regular file now") from None
+        raise error from None
+    with reader:
+        if (reader.size, reader.mtime_ns) != (source.size, source.mtime_ns):
+            sizes = f"{source.size} bytes then, {reader.size} now"
+            what = sizes if reader.size != source.size else "it was written to again, its size is the same"
             raise SourceError(Code.CHANGED, f"the file changed after the scan: {what}; run it again")
-        file = SourceFile(descriptor, status.st_size, source.pixel_offset, source.pixel_length)
+        file = SourceFile(reader, reader.size, source.pixel_offset, source.pixel_length)
         yield file if source.pixel_offset >= 0 else _inflate(file)
-    finally:
-        os.close(descriptor)
 
 
 def _inflate(file: SourceFile) -> SourceFile:
@@ -145,7 +133,7 @@ def _inflate(file: SourceFile) -> SourceFile:
     for part in inflate(read, file.size - start):
         whole += part
     offset, length = find_pixels(BytesIO(whole[start : start + HEADER_BYTES_MAX]), len(whole) - start)
-    return SourceFile(file.descriptor, len(whole), start + offset, length, memoryview(whole), file.bytes_read)
+    return SourceFile(file.reader, len(whole), start + offset, length, memoryview(whole), file.bytes_read)
 
 
 def _file_meta_end(head: bytes) -> int:

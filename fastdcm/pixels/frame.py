@@ -58,7 +58,7 @@ def layout_of(file: SourceFile, source: FrameSource, *, expand_palette: bool) ->
         palette = read_palette(header)
     if _is_encapsulated(file, pixels):
         located = source._replace(pixel_offset=file.pixel_offset, pixel_length=file.pixel_length)
-        ranges = frame_ranges(file.descriptor, located)
+        ranges = frame_ranges(file.reader, located)
         if len(ranges) > pixels.n_frames:
             notes.append((Code.LONG_PIXEL_DATA, f"{len(ranges)} frames of pixel data, {pixels.n_frames} are expected"))
         return Layout(pixels, ranges, False, False, palette, tuple(notes))

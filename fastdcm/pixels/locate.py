@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from bisect import bisect_right
 from itertools import accumulate, pairwise
@@ -12,6 +11,7 @@ from fastdcm.errors import Code, SourceError
 from fastdcm.model import FrameSource, PixelFormat
 from fastdcm.pixels.boundaries import STARTS, find_codestreams
 from fastdcm.pixels.native import frame_bits
+from fastdcm.scan.reading import Reader
 
 ITEM = 0xE000FFFE  # (FFFE,E000), as a little endian number
 DELIMITER = 0xE0DDFFFE  # (FFFE,E0DD)
@@ -31,12 +31,12 @@ Ranges = list[tuple[Fragment, ...]]
 class _Value(NamedTuple):
     """The encapsulated value: the file it is in and where it may reach to."""
 
-    descriptor: int
+    reader: Reader
     start: int
     end: int
 
     def read(self, offset: int, length: int) -> bytes:
-        data = os.pread(self.descriptor, length, offset) if offset + length <= self.end else b""
+        data = self.reader.read_at(offset, length) if offset + length <= self.end else b""
         if len(data) < length:
             raise SourceError(
                 Code.TRUNCATED, f"{length} bytes are expected at byte {offset}, but the data end at byte {self.end}"
@@ -44,7 +44,7 @@ class _Value(NamedTuple):
         return data
 
 
-def frame_ranges(descriptor: int, source: FrameSource) -> Ranges:
+def frame_ranges(reader: Reader, source: FrameSource) -> Ranges:
     """Return the fragments of every frame, in the order of the frames.
 
     One frame is all fragments; as many fragments as frames are a frame each. Otherwise by what is found first: the
@@ -63,9 +63,9 @@ def frame_ranges(descriptor: int, source: FrameSource) -> Ranges:
     SourceError
         TRUNCATED if the file ends inside the items or has fewer frames than declared; DECODE if they are damaged.
     """
-    file_end = os.fstat(descriptor).st_size
+    file_end = reader.size
     end = file_end if source.pixel_length < 0 else min(source.pixel_offset + source.pixel_length, file_end)
-    value = _Value(descriptor, source.pixel_offset, end)
+    value = _Value(reader, source.pixel_offset, end)
     table, first = _basic_table(value)
     fragments = _fragments(value, first)
     n_frames = source.format.n_frames

@@ -239,18 +239,26 @@ def _tasks(
 
 def _slice_of(frame: Json, files: Mapping[int, Json], roots: tuple[str, ...]) -> Slice:
     """Say where the bytes of a stored frame are; an empty path where nobody knows."""
-    from fastdcm.scan.find import decode_path
-
     file = files.get(frame["file"])
     known = file is not None and 0 <= file["source"] < len(roots)
-    path = str(Path(roots[file["source"]]) / inside(decode_path(file["path"]))) if file is not None and known else ""
+    path = _location(roots[file["source"]], file["path"]) if file is not None and known else ""
     tile = -1 if frame["tile"] is None else frame["tile"]
     cell = (frame["t"] or 0, frame["c"] or 0, frame["z"] or 0)
     return Slice(cell, path, frame["frame"] or 0, tile)
 
 
+def _location(root: str, path: str) -> str:
+    """Return where a file is; what is inside an archive is looked up there, and is no path."""
+    from fastdcm.scan.location import decode_path
+
+    file, mark, member = decode_path(path).partition("\0")
+    return str(Path(root) / inside(file)) + mark + member
+
+
 def _is_there(one: Slice) -> bool:
-    return bool(one.path) and Path(one.path).is_file()
+    from fastdcm.scan.location import place_of
+
+    return bool(one.path) and Path(place_of(one.path).path).is_file()
 
 
 def _sampled(rows: Sequence[Json], sample: int | None) -> dict[str, frozenset[tuple[int, int, int]]] | None:

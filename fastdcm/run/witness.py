@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fastdcm.scan.opened import open_location
 from fastdcm.scan.pydicom_once import load_pydicom
 
 if TYPE_CHECKING:
@@ -228,7 +229,8 @@ def open_source(path: str) -> SourceFile | None:
     from pydicom import dcmread
 
     try:
-        dataset = dcmread(path, force=True)
+        with open_location(path) as reader:
+            dataset = dcmread(reader.file(), force=True)
     except Exception:  # noqa: BLE001 - a damaged file makes pydicom raise anything; then it cannot bear witness
         return None
     return SourceFile(dataset) if "Rows" in dataset else None

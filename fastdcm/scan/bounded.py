@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
 from fastdcm.errors import Code, SourceError
+from fastdcm.scan.reading import most_inflated
 from fastdcm.scan.walk_python import LONG_VR, MAX_ELEMENTS, end_of_sequence
 
 HEADS_MAX = MAX_ELEMENTS
@@ -22,9 +23,6 @@ VALUE_BYTES_MAX = 2**26
 """A longer value is not taken into memory."""
 INFLATED_BYTES_MAX = 2**30
 """The most that one deflated file may inflate to."""
-INFLATED_BYTES_FREE = 2**28
-"""So much may come from however few bytes: an empty segmentation nearly vanishes."""
-INFLATED_BYTES_PER_BYTE = 128
 NO_ELEMENTS = "the header is no list of DICOM elements"
 TOO_DEEP = "sequences are nested too deep"
 _BLOCK_BYTES = 2**20
@@ -126,7 +124,7 @@ def inflate(read: Callable[[int], bytes], deflated_bytes: int) -> Iterator[bytes
     SourceError
         UNSUPPORTED_PIXELS beyond the bounds; DECODE where the stream is damaged; TRUNCATED where it has no end.
     """
-    most = min(INFLATED_BYTES_MAX, max(INFLATED_BYTES_FREE, INFLATED_BYTES_PER_BYTE * deflated_bytes))
+    most = min(INFLATED_BYTES_MAX, most_inflated(deflated_bytes))
     inflater, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
     while not inflater.eof and (block := inflater.unconsumed_tail or read(2**16)):
         try:

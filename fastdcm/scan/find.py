@@ -1,25 +1,39 @@
 """Walk sources: every file once a source, in one order, whatever the names and links are.
 
-Nothing is opened here but directories. What cannot be listed becomes a row with a reason.
+Nothing is opened here but folders and archives. What cannot be listed becomes a row with a reason. An archive that
+holds DICOM is its members, each a file; any other archive is one file.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import stat
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
-from fastdcm.errors import PAUSES_S, Code, Outcome, may_pass
+from fastdcm.errors import PAUSES_S, Code, Outcome, SourceError, may_pass
+from fastdcm.scan.archive import Archive, fault_of, has_archive_name
+from fastdcm.scan.location import MARK, decode_path, encode_path, member_location, path_bytes
+from fastdcm.scan.opened import archive_of, holds_images, is_too_deep, stat_location
+from fastdcm.scan.zip_list import NEVER_READ, Kind
+
+__all__ = [
+    "Fault",
+    "FoundFile",
+    "decode_path",
+    "encode_path",
+    "find_files",
+    "full_path",
+    "os_fault",
+    "path_bytes",
+    "source_root",
+    "with_status",
+]
 
 _AHEAD = 8
 """Directories listed ahead of the reader: hides the latency of network file systems, bounds the memory."""
-
-_AMBIGUOUS = re.compile(r"%(?=[0-9A-Fa-f]{2})")
-_ESCAPED = re.compile(rb"%([0-9A-Fa-f]{2})")
 
 
 class Fault(NamedTuple):
@@ -51,36 +65,13 @@ class _Folder(NamedTuple):
     identity: tuple[int, int]
 
 
-def encode_path(os_path: str | bytes) -> str:
-    """Turn the name of a file into text that can be stored: valid UTF-8, and reversible.
+class _Archive(NamedTuple):
+    """A file that is called like an archive, at one of its two places in the order: its own, and its members'."""
 
-    Parameters
-    ----------
-    os_path : str or bytes
-        A path as the os module gives it (undecodable bytes as surrogates).
-
-    Returns
-    -------
-    str
-        Bytes that are no UTF-8 become ``%XX``; ``%`` becomes ``%25`` only where two hexadecimal digits follow.
-    """
-    text = os.fsdecode(os_path)
-    if text.isascii():
-        return _AMBIGUOUS.sub("%25", text) if "%" in text else text
-    readable = os.fsencode(text).decode("utf-8", "surrogateescape")
-    escaped = _AMBIGUOUS.sub("%25", readable)
-    return "".join(f"%{ord(c) - 0xDC00:02X}" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in escaped)
-
-
-def path_bytes(text: str) -> bytes:
-    """Invert ``encode_path``: the path's bytes, as the system has them."""
-    raw = text.encode()
-    return _ESCAPED.sub(lambda match: bytes([int(match[1], 16)]), raw) if b"%" in raw else raw
-
-
-def decode_path(text: str) -> str:
-    """Invert ``encode_path``: the path for the os module, undecodable bytes as surrogates."""
-    return os.fsdecode(path_bytes(text))
+    path: str
+    """Location."""
+    relative: str
+    own: bool
 
 
 def source_root(source: str) -> str:
@@ -136,15 +127,22 @@ def _find_source(number: int, source: str, pool: ThreadPoolExecutor, sizes: bool
         return
     if not stat.S_ISDIR(status.st_mode):
         name = os.path.basename(source)
-        yield FoundFile(number, encode_path(name), status.st_size, status.st_mtime_ns, _fault_of(name, status.st_mode))
+        fault = _fault_of(name, status.st_mode)
+        if fault is None:
+            yield from _find_archive(number, source, encode_path(name))
+        else:
+            yield FoundFile(number, encode_path(name), status.st_size, status.st_mtime_ns, fault)
         return
-    pending: list[FoundFile | _Folder] = [_Folder(source, "", (status.st_dev, status.st_ino))]
-    listings: dict[_Folder, Future[list[FoundFile | _Folder]]] = {}
+    pending: list[FoundFile | _Folder | _Archive] = [_Folder(source, "", (status.st_dev, status.st_ino))]
+    listings: dict[_Folder, Future[list[FoundFile | _Folder | _Archive]]] = {}
     walked: set[tuple[int, int]] = set()
     while pending:
         item = pending.pop()
         if isinstance(item, FoundFile):
             yield item
+            continue
+        if isinstance(item, _Archive):
+            yield from _own_row(number, item.path, item.relative) if item.own else _member_rows(number, item)
             continue
         listing = listings.pop(item, None)
         if item.identity in walked:
@@ -156,14 +154,14 @@ def _find_source(number: int, source: str, pool: ThreadPoolExecutor, sizes: bool
                 listings[folder] = pool.submit(list_folder, number, folder, sizes=sizes)
 
 
-def _upcoming_folders(pending: list[FoundFile | _Folder], walked: set[tuple[int, int]]) -> list[_Folder]:
+def _upcoming_folders(pending: list[FoundFile | _Folder | _Archive], walked: set[tuple[int, int]]) -> list[_Folder]:
     """Return the next few folders that will be walked."""
     nearest = pending[: -4 * _AHEAD - 1 : -1]
     folders = [item for item in nearest if isinstance(item, _Folder) and item.identity not in walked]
     return folders[:_AHEAD]
 
 
-def list_folder(number: int, folder: _Folder, *, sizes: bool = False) -> list[FoundFile | _Folder]:
+def list_folder(number: int, folder: _Folder, *, sizes: bool = False) -> list[FoundFile | _Folder | _Archive]:
     """Return the files and folders of one folder, sorted; a plain file costs no system call unless for ``sizes``.
 
     A folder that the system fails to list in a way that may pass is listed again, after a pause.
@@ -176,20 +174,27 @@ def list_folder(number: int, folder: _Folder, *, sizes: bool = False) -> list[Fo
     return _list_folder(number, folder, sizes, last=True)
 
 
-def _list_folder(number: int, folder: _Folder, sizes: bool, *, last: bool) -> list[FoundFile | _Folder]:
+def _list_folder(number: int, folder: _Folder, sizes: bool, *, last: bool) -> list[FoundFile | _Folder | _Archive]:
     prefix = f"{folder.relative}/" if folder.relative else ""
     plain: list[str] = []
-    others: dict[str, FoundFile | _Folder] = {}
+    others: dict[str, FoundFile | _Folder | _Archive] = {}
     try:
         with os.scandir(folder.path) as entries:
             for entry in entries:
                 name = entry.name
                 path = prefix + encode_path(name)
-                if entry.is_file(follow_symlinks=False) and not sizes and not name.startswith("._"):
+                is_plain = entry.is_file(follow_symlinks=False) and not name.startswith("._")
+                if is_plain and has_archive_name(name):
+                    others |= _both(entry.path, path)
+                    continue
+                if is_plain and not sizes:
                     plain.append(path)
                     continue
                 item = _inspect(number, entry, path)
-                others[f"{path}/" if isinstance(item, _Folder) else path] = item
+                if isinstance(item, FoundFile) and item.error is None and has_archive_name(name):
+                    others |= _both(entry.path, path)
+                else:
+                    others[f"{path}/" if isinstance(item, _Folder) else path] = item
     except OSError as error:
         if not last and may_pass(error):
             raise
@@ -198,6 +203,96 @@ def _list_folder(number: int, folder: _Folder, sizes: bool, *, last: bool) -> li
         plain.sort()
         return [FoundFile(number, path) for path in plain]
     return [others.get(key) or FoundFile(number, key) for key in sorted([*plain, *others])]
+
+
+# ---------------------------------------------------------------------------- archives
+
+
+def _both(location: str, text: str) -> dict[str, _Archive]:
+    """Return an archive at its two places in the order."""
+    return {text: _Archive(location, text, True), text + MARK: _Archive(location, text, False)}
+
+
+def _find_archive(number: int, location: str, text: str) -> Iterator[FoundFile]:
+    """Yield a single file, or what is in it where it is an archive."""
+    yield from _own_row(number, location, text)
+    yield from _member_rows(number, _Archive(location, text, False))
+
+
+def _own_row(number: int, location: str, text: str) -> Iterator[FoundFile]:
+    """Yield the row of a file that may be an archive: none where its members are all that is to be said of it."""
+    try:
+        archive = archive_of(location)
+        if archive is None:
+            yield with_status(FoundFile(number, text), location)
+            return
+        error = _fault_of_archive(archive, holds_images(archive, location))
+    except OSError as unread:
+        error = os_fault(unread)
+    except SourceError as unread:
+        error = Fault(Outcome.FAILED, unread.code, unread.message)
+    if error is not None:
+        yield with_status(FoundFile(number, text), location)._replace(error=error)
+
+
+def _fault_of_archive(archive: Archive, has_images: bool) -> Fault | None:
+    if archive.problem is not None:
+        return Fault(Outcome.FAILED, archive.problem[0], f"the archive: {archive.problem[1]}")
+    if not has_images:
+        count = f"{len(archive.names)} member{'s' if len(archive.names) != 1 else ''}"
+        return Fault(Outcome.NOT_DICOM, Code.NO_DICOM, f"an archive without DICOM in its {count}")
+    return None
+
+
+def _member_rows(number: int, item: _Archive) -> Iterator[FoundFile]:
+    """Yield the members of an archive that holds images, in the order of their paths."""
+    try:
+        archive = archive_of(item.path)
+        if archive is None or not holds_images(archive, item.path):
+            return
+    except (OSError, SourceError):
+        return  # its own row says so
+    mtime_ns = archive.reader.mtime_ns
+    for row, name, own in _in_order(archive):
+        text = f"{item.relative}{MARK}{name}"
+        kind, _, _, size, _ = archive.facts[row].tolist()
+        error = _fault_of_member(Kind(kind), name)
+        if error is None and has_archive_name(name):
+            inner = _Archive(member_location(item.path, name), text, own)
+            if is_too_deep(inner.path):
+                error = Fault(Outcome.FAILED, Code.ARCHIVE_BOUND, "an archive in archives is not opened; unpack it")
+        if error is None and has_archive_name(name):
+            yield from _own_row(number, inner.path, text) if own else _member_rows(number, inner)
+        elif own:
+            yield FoundFile(number, text, size, mtime_ns, error)
+
+
+def _in_order(archive: Archive) -> Iterator[tuple[int, str, bool]]:
+    """Yield (row, name, whether it is the member's own place): archives come twice, as in a folder."""
+    inner = sorted(f"{name}{MARK}" for name in archive.names if has_archive_name(name))
+    waiting = iter([*inner, None])
+    mark = next(waiting)
+    for row, name in enumerate(archive.names):
+        while mark is not None and mark < name:
+            yield archive.row(mark[: -len(MARK)]), mark[: -len(MARK)], False
+            mark = next(waiting)
+        yield row, name, True
+    while mark is not None:
+        yield archive.row(mark[: -len(MARK)]), mark[: -len(MARK)], False
+        mark = next(waiting)
+
+
+def _fault_of_member(kind: Kind, name: str) -> Fault | None:
+    """Return the outcome of a member that must not be opened."""
+    if kind == Kind.SPECIAL:
+        return _special("link, pipe or device")
+    if kind in NEVER_READ:
+        outcome = {Kind.REPLACED: Outcome.DUPLICATE, Kind.NO_DICOM: Outcome.NOT_DICOM}.get(kind, Outcome.FAILED)
+        return Fault(outcome, *fault_of(kind))
+    return _apple_double(name.rpartition("/")[2])
+
+
+# ---------------------------------------------------------------------------- single files
 
 
 def _inspect(number: int, entry: os.DirEntry[str], path: str) -> FoundFile | _Folder:
@@ -212,8 +307,14 @@ def _inspect(number: int, entry: os.DirEntry[str], path: str) -> FoundFile | _Fo
 
 def _fault_of(name: str, mode: int) -> Fault | None:
     """Return the outcome of a file that must not be opened."""
-    if not stat.S_ISREG(mode):
-        return Fault(Outcome.NOT_DICOM, Code.NO_DICOM, "a special file (pipe, socket or device); it was not opened")
+    return _apple_double(name) if stat.S_ISREG(mode) else _special("pipe, socket or device")
+
+
+def _special(what: str) -> Fault:
+    return Fault(Outcome.NOT_DICOM, Code.NO_DICOM, f"a special file ({what}); it was not opened")
+
+
+def _apple_double(name: str) -> Fault | None:
     if name.startswith("._"):
         return Fault(Outcome.NOT_DICOM, Code.APPLE_DOUBLE, "an AppleDouble file of a Mac, which holds no image")
     return None
@@ -224,10 +325,10 @@ def with_status(found: FoundFile, path: str | bytes) -> FoundFile:
     if found.size >= 0:
         return found
     try:
-        status = os.stat(path)
-    except OSError:
+        size, mtime_ns = stat_location(path)
+    except (OSError, SourceError):
         return found._replace(size=0, mtime_ns=0)
-    return found._replace(size=status.st_size, mtime_ns=status.st_mtime_ns)
+    return found._replace(size=size, mtime_ns=mtime_ns)
 
 
 def os_fault(error: OSError, what: str = "file") -> Fault:

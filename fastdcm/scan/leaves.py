@@ -6,8 +6,6 @@ to show. Sequences are compared by what they hold, so how they are encoded makes
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +17,7 @@ from fastdcm.errors import Code, SourceError
 from fastdcm.scan import elements, rules, tag_json
 from fastdcm.scan.allow import PHILIPS
 from fastdcm.scan.dictionary import creator_tag, is_creator, private_vr
+from fastdcm.scan.opened import open_location
 from fastdcm.scan.pydicom_once import load_pydicom
 from fastdcm.scan.reference import read_header
 from fastdcm.scan.walk import Fact, Status, Syntax, walk_elements, walk_files
@@ -101,7 +100,7 @@ def read_elements(paths: Sequence[bytes]) -> Iterator[Elements | None]:
     Parameters
     ----------
     paths : sequence of bytes
-        Files, as the system names them. Of files without pixels everything is read.
+        Their locations. Of files without pixels everything is read.
 
     Yields
     ------
@@ -131,17 +130,15 @@ class _Layout(NamedTuple):
 
 def _read(path: bytes, fact: Sequence[int], layouts: dict[tuple[int, bool], _Layout]) -> Elements:
     """Read one file, by the walk where it can."""
-    with open(
-        os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0
-    ) as file:  # no pipe is waited for
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode) or fact[Fact.STATUS] in (Status.EMPTY, Status.NOT_DICOM):
+    with open_location(path) as reader:
+        if fact[Fact.STATUS] in (Status.EMPTY, Status.NOT_DICOM):
             raise SourceError(Code.NO_DICOM, "the file is no DICOM file any more")
-        size = fact[Fact.PIXEL_OFFSET] if fact[Fact.PIXEL_TAG] else status.st_size
+        size = fact[Fact.PIXEL_OFFSET] if fact[Fact.PIXEL_TAG] else reader.size
         if fact[Fact.STATUS] == Status.REFERENCE or fact[Fact.SYNTAX] == Syntax.UNKNOWN or size > HEADER_BYTES_MAX:
-            dataset = read_header(file, status.st_size).dataset
+            with reader.file() as file:
+                dataset = read_header(file, reader.size).dataset
             return {element.tag: element for element in elements_of(dataset)}
-        data = file.read(size)[fact[Fact.START] :]
+        data = reader.read_at(0, size)[fact[Fact.START] :]
     kind = len(data), fact[Fact.SYNTAX] == Syntax.EXPLICIT
     found = _by_layout(layouts[kind], data) if kind in layouts else None
     if found is None:

@@ -7,7 +7,6 @@ What cannot be read ends the list and is told in ``Listing.problem``.
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -15,7 +14,10 @@ from typing import Literal, NamedTuple
 from fastdcm.errors import SourceError
 from fastdcm.scan import rules
 from fastdcm.scan.bounded import NO_ELEMENTS, inflate
-from fastdcm.scan.reference import not_dicom, open_regular
+from fastdcm.scan.location import base_name
+from fastdcm.scan.opened import open_location
+from fastdcm.scan.reading import Reader
+from fastdcm.scan.sniff import HEAD_BYTES, not_dicom
 from fastdcm.scan.tag_json import resolve_vr
 from fastdcm.scan.walk_python import LONG_VR, MAX_DESCENTS, MAX_ELEMENTS
 
@@ -70,9 +72,9 @@ class _Level(NamedTuple):
 
 
 class _Bytes:
-    """Bytes of an unbuffered file, a block at a time: reading ahead is at most ``_BLOCK_BYTES``."""
+    """Bytes of a source, a block at a time: reading ahead is at most ``_BLOCK_BYTES``."""
 
-    def __init__(self, file: io.FileIO | io.BytesIO, size: int) -> None:
+    def __init__(self, file: Reader | io.BytesIO, size: int) -> None:
         self._file, self.size = file, size
         self._start, self._block = 0, b""
 
@@ -86,8 +88,11 @@ class _Bytes:
 
     def exact(self, offset: int, count: int) -> bytes:
         """Return up to ``count`` bytes, and read no more than these."""
+        count = min(count, max(self.size - offset, 0))
+        if isinstance(self._file, Reader):
+            return self._file.read_at(offset, count)
         self._file.seek(offset)
-        return self._file.read(min(count, max(self.size - offset, 0)))
+        return self._file.read(count)
 
 
 class Wanted(NamedTuple):
@@ -106,7 +111,7 @@ def list_elements(path: str, wanted: Wanted | None = None) -> Listing:
     Parameters
     ----------
     path : str
-        A file.
+        Location of a file.
     wanted : Wanted, optional
         List only these of the data set, and what is in them.
 
@@ -122,11 +127,11 @@ def list_elements(path: str, wanted: Wanted | None = None) -> Listing:
     OSError
         It cannot be opened or read.
     """
-    with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        source = _Bytes(file.raw, size)  # type: ignore[arg-type]  # raw of a plain file
-        head = source.read(0, 264)
-        verdict = not_dicom(head, size, os.path.basename(path))
+    with open_location(path) as reader:
+        size = reader.size
+        source = _Bytes(reader, size)
+        head = source.read(0, HEAD_BYTES)
+        verdict = not_dicom(head, size, base_name(path))
         if verdict:
             raise SourceError(verdict[1], verdict[2])
         listing = Listing()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import os
-import stat
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -20,8 +19,11 @@ from fastdcm.scan import elements, functional, rules, special
 from fastdcm.scan.bounded import TOO_DEEP, VALUE_BYTES_MAX, BoundedFile, inflate
 from fastdcm.scan.diffusion import read_diffusion
 from fastdcm.scan.find import with_status
+from fastdcm.scan.location import base_name
 from fastdcm.scan.mosaic import read_mosaic
+from fastdcm.scan.opened import open_location
 from fastdcm.scan.pydicom_once import load_pydicom
+from fastdcm.scan.sniff import HEAD_BYTES, not_dicom
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -35,7 +37,6 @@ _EXTENDED_LENGTHS = 0x7FE00002
 _UNDEFINED = 0xFFFFFFFF
 _INFLATED_KEPT = 64 * 2**20
 _ITEM = b"\xfe\xff\x00\xe0"
-_APPLE_MAGIC = b"\x00\x05\x16\x07"
 
 
 @dataclass(slots=True)
@@ -67,7 +68,7 @@ def read_instance(path: str, found: FoundFile) -> tuple[Row, list[Row]]:
     Parameters
     ----------
     path : str
-        Where the file is, as the operating system takes it.
+        Its location.
     found : FoundFile
         What ``find_files`` said of it.
 
@@ -103,11 +104,9 @@ def _decided(row: Row, verdict: rules.Verdict) -> Row:
 
 
 def _read(path: str, row: Row) -> tuple[Row, list[Row]]:
-    with open_regular(path) as file:
-        status = os.fstat(file.fileno())
-        row["size"], row["mtime_ns"] = size, _ = status.st_size, status.st_mtime_ns
-        name = os.path.basename(path)
-        verdict = not_dicom(file.read(264), size, name)
+    with open_location(path) as reader, reader.file() as file:
+        row["size"], row["mtime_ns"] = size, _ = reader.size, reader.mtime_ns
+        verdict = not_dicom(file.read(HEAD_BYTES), size, base_name(path))
         if verdict:
             return _decided(row, verdict), []
         header = read_header(file, size)
@@ -117,41 +116,6 @@ def _read(path: str, row: Row) -> tuple[Row, list[Row]]:
     if verdict:
         return _decided(row, verdict), []
     return row, functional.frame_rows(header.dataset, row)
-
-
-def open_regular(path: str) -> io.BufferedReader:
-    """Open a file for reading; a pipe or device is refused instead of waited for."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise SourceError(Code.UNREADABLE, "not a regular file")
-    return open(descriptor, "rb")
-
-
-# ---------------------------------------------------------------------------- is it DICOM?
-
-
-def not_dicom(head: bytes, size: int, name: str) -> rules.Verdict | None:
-    """Return the outcome of a file whose first 264 bytes show that it is no DICOM, else None."""
-    if size == 0:
-        return Outcome.NOT_DICOM, Code.EMPTY, "the file is empty"
-    if head[128:132] == b"DICM":
-        return None
-    if head.startswith(_APPLE_MAGIC) or name.startswith("._"):
-        return Outcome.NOT_DICOM, Code.APPLE_DOUBLE, "a Mac's AppleDouble file"
-    if _plausible_start(head, size):
-        return None
-    return Outcome.NOT_DICOM, Code.NO_DICOM, "no DICOM prefix, and it does not start with a DICOM element"
-
-
-def _plausible_start(head: bytes, size: int) -> bool:
-    """Whether a file without preamble starts like a data set: group 2 or 8, and a VR or a small length."""
-    if len(head) < 8:
-        return False
-    group = min(int.from_bytes(head[:2], "little"), int.from_bytes(head[:2], "big"))
-    if group not in (0x0002, 0x0008):
-        return False
-    return head[4:6] in rules.VRS or int.from_bytes(head[4:8], "little") <= min(size - 8, 1024)
 
 
 def _no_dicom_after_all(row: Row, header: Header) -> rules.Verdict | None:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from fastdcm.errors import Code, SourceError
 from fastdcm.model import Floats
+from fastdcm.scan.opened import is_plain
 from fastdcm.scan.walk_python import (
     Element,
     Fact,
@@ -64,7 +65,7 @@ def walk_files(paths: Sequence[bytes], wanted: Sequence[int], stops: Sequence[in
     Parameters
     ----------
     paths : sequence of bytes
-        Files, as the system names them.
+        Files, as the system names them, or other locations.
     wanted : sequence of int
         Top-level tags, ascending, whose values are wanted.
     stops : sequence of int
@@ -76,15 +77,33 @@ def walk_files(paths: Sequence[bytes], wanted: Sequence[int], stops: Sequence[in
     """
     if _compiled is None:
         return walk_files_python(paths, wanted, stops)
-    tags = (np.asarray(wanted, "<u4").tobytes(), np.asarray(stops, "<u4").tobytes())
     joined = b"\0".join([*paths, b""])
-    facts, codes, data, places = _compiled.walk_files(joined, len(paths), *tags)
     count = len(paths)
+    if joined.count(b"\0") > count:
+        return _walk_both(paths, wanted, stops)
+    tags = (np.asarray(wanted, "<u4").tobytes(), np.asarray(stops, "<u4").tobytes())
+    facts, codes, data, places = _compiled.walk_files(joined, count, *tags)
     return Walked(
         np.frombuffer(facts, np.int64).reshape(count, len(Fact)),
         np.frombuffer(codes, np.int32).reshape(len(wanted), count),
         [Values(data, place) for place in places],
     )
+
+
+def _walk_both(paths: Sequence[bytes], wanted: Sequence[int], stops: Sequence[int]) -> Walked:
+    """Walk files of which some are no files of the system: those are for Python's walk."""
+    plain = np.array([is_plain(path) for path in paths], np.bool_)
+    facts = np.zeros((len(paths), len(Fact)), np.int64)
+    codes = np.full((len(wanted), len(paths)), -1, np.int32)
+    values: list[Values] = [Values.of(())] * len(wanted)
+    for walk, chosen in ((walk_files, plain), (walk_files_python, ~plain)):
+        walked = walk([paths[row] for row in np.flatnonzero(chosen).tolist()], wanted, stops)
+        known = np.array([len(one) for one in values], np.int32)[:, None]
+        facts[chosen], codes[:, chosen] = walked.facts, np.where(walked.codes < 0, -1, walked.codes + known)
+        values = [
+            Values.of([*one, *other]) if len(one) else other for one, other in zip(values, walked.values, strict=True)
+        ]
+    return Walked(facts, codes, values)
 
 
 def walk_elements(header: bytes, explicit: bool) -> list[Element]:

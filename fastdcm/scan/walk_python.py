@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 import struct
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from enum import IntEnum
@@ -11,6 +9,11 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from fastdcm.errors import SourceError
+from fastdcm.scan.location import is_member
+from fastdcm.scan.opened import open_location
+from fastdcm.scan.reading import Reader
 
 FIRST_READ_BYTES = 8192
 NEXT_READ_BYTES = 65536
@@ -175,7 +178,7 @@ def walk_files_python(paths: Sequence[bytes], wanted: Sequence[int], stops: Sequ
 def walk_elements_python(header: bytes, explicit: bool) -> tuple[int, list[Element]]:
     """Do what ``walk_elements`` does, in Python: (status, elements)."""
     walk = _FileWalk((), frozenset())
-    walk.bytes = _Bytes(-1, len(header), header)
+    walk.bytes = _Bytes(None, len(header), header)
     walk.listed = []
     try:
         walk.data_set(0, explicit)
@@ -193,15 +196,16 @@ class _Stop(Exception):
 class _Bytes:
     """A window on a file: what is asked for is read, the rest is not."""
 
-    def __init__(self, fd: int, size: int, data: bytes = b"") -> None:
-        self.fd, self.size, self.start, self.data = fd, size, 0, data
+    def __init__(self, reader: Reader | None, size: int, data: bytes = b"") -> None:
+        self.reader, self.size, self.start, self.data = reader, size, 0, data
 
     def at(self, position: int, count: int) -> int:
         """Return where in ``data`` the bytes of the file from ``position`` are; they must be inside its size."""
         if position < self.start or position + count > self.start + len(self.data):
             early = position < FIRST_READ_BYTES // 2 and count <= FIRST_READ_BYTES
             amount = FIRST_READ_BYTES if early else NEXT_READ_BYTES
-            self.start, self.data = position, os.pread(self.fd, min(amount, self.size - position), position)
+            amount = min(amount, self.size - position)
+            self.start, self.data = position, self.reader.read_at(position, amount) if self.reader else b""
             if len(self.data) < count:
                 raise _Stop(Status.CUT)
         return position - self.start
@@ -223,31 +227,24 @@ class _FileWalk:
         self.declared = b""
         self.identified = False
         self.elements = 0
-        self.bytes = _Bytes(-1, 0)
+        self.bytes = _Bytes(None, 0)
 
     def run(self, path: bytes) -> None:
         """Open, walk, close; the end is told by the facts."""
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            with open_location(path) as reader:
+                self.facts[Fact.STATUS] = self.file(reader)
         except OSError as error:
             self.facts[Fact.STATUS], self.facts[Fact.ERRNO] = Status.UNREADABLE, error.errno or 0
-            return
-        try:
-            self.facts[Fact.STATUS] = self.file(fd)
-        except OSError as error:
-            self.facts[Fact.STATUS], self.facts[Fact.ERRNO] = Status.UNREADABLE, error.errno or 0
-        finally:
-            os.close(fd)
+        except SourceError:  # pydicom's reader says what is wrong with an archive
+            self.facts[Fact.STATUS] = Status.REFERENCE if is_member(path) else Status.NOT_DICOM
 
-    def file(self, fd: int) -> Status:
-        about = os.fstat(fd)
-        if not stat.S_ISREG(about.st_mode):
-            return Status.NOT_DICOM
-        self.facts[Fact.SIZE], self.facts[Fact.MTIME_NS] = about.st_size, about.st_mtime_ns
-        self.bytes = _Bytes(fd, about.st_size)
-        if about.st_size == 0:
+    def file(self, reader: Reader) -> Status:
+        self.facts[Fact.SIZE], self.facts[Fact.MTIME_NS] = reader.size, reader.mtime_ns
+        self.bytes = _Bytes(reader, reader.size)
+        if reader.size == 0:
             return Status.EMPTY
-        preamble = about.st_size >= 132 and self.bytes.take(0, 132)[128:] == b"DICM"
+        preamble = reader.size >= 132 and self.bytes.take(0, 132)[128:] == b"DICM"
         try:
             if not preamble and not self.plausible_start():
                 return Status.NOT_DICOM

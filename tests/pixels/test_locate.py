@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 from fastdcm.errors import Code, SourceError
 from fastdcm.model import FrameSource
 from fastdcm.pixels.locate import frame_ranges
+from fastdcm.scan.reading import LocalFile
 from tests.pixels.sources import JPEG, basic_table, element, items, pixel_format, write
 
 PIXELS = pixel_format(np.zeros((4, 4), "u1"), JPEG + "90")
@@ -25,12 +25,8 @@ FLAT = [fragment for frame in FRAMES for fragment in frame]
 
 def located(source: FrameSource) -> list[list[bytes]]:
     """Return the fragments of each frame."""
-    descriptor = os.open(source.path, os.O_RDONLY)
-    try:
-        ranges = frame_ranges(descriptor, source)
-        return [[os.pread(descriptor, length, offset) for offset, length in frame] for frame in ranges]
-    finally:
-        os.close(descriptor)
+    with LocalFile(source.path) as file:
+        return [[file.read_at(*fragment) for fragment in frame] for frame in frame_ranges(file, source)]
 
 
 def source_with(path: Path, value: bytes, n_frames: int) -> FrameSource:
@@ -105,12 +101,10 @@ def test_any_bytes_give_ranges_inside_the_file_or_a_reason(
 ) -> None:
     whole = items(*FLAT, table=noise[: len(noise) // 4 * 4])
     source = source_with(tmp_path_factory.mktemp("l") / "a", whole[: len(whole) - len(noise)] + noise, n_frames)
-    descriptor = os.open(source.path, os.O_RDONLY)
-    try:
-        ranges = frame_ranges(descriptor, source._replace(table_offset=table, table_length=length))
-    except SourceError:
-        return
-    finally:
-        os.close(descriptor)
+    with LocalFile(source.path) as file:
+        try:
+            ranges = frame_ranges(file, source._replace(table_offset=table, table_length=length))
+        except SourceError:
+            return
     assert len(ranges) >= n_frames
     assert all(offset >= 0 and offset + size <= source.size for frame in ranges for offset, size in frame)
