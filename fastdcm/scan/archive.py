@@ -17,7 +17,7 @@ import numpy.typing as npt
 from fastdcm.errors import Code, SourceError
 from fastdcm.scan.location import encode_path
 from fastdcm.scan.reading import Reader, Spool, Unpacked, Window, blocks_of, unpack
-from fastdcm.scan.sniff import HEAD_BYTES, not_dicom
+from fastdcm.scan.sniff import HEAD_BYTES, NO_DICOM, not_dicom
 from fastdcm.scan.tar_list import BLOCK, Forward, is_tar_header, list_tar
 from fastdcm.scan.zip_list import NEVER_READ, Entry, Kind, data_start, list_zip
 
@@ -85,7 +85,7 @@ def fault_of(kind: Kind) -> tuple[Code, str]:
         case Kind.REPLACED:
             return Code.REPLACED, "a later member of the archive has the same name, and replaces it"
         case _:
-            return Code.NO_DICOM, "the member is no DICOM file"
+            return Code.NO_DICOM, NO_DICOM
 
 
 def read_archive(reader: Reader, *, nested: bool) -> Archive | None:

@@ -284,12 +284,13 @@ def _in_order(archive: Archive) -> Iterator[tuple[int, str, bool]]:
 
 def _fault_of_member(kind: Kind, name: str) -> Fault | None:
     """Return the outcome of a member that must not be opened."""
+    base = name.rpartition("/")[2]
     if kind == Kind.SPECIAL:
         return _special("link, pipe or device")
-    if kind in NEVER_READ:
+    if kind in NEVER_READ and not base.startswith("._"):
         outcome = {Kind.REPLACED: Outcome.DUPLICATE, Kind.NO_DICOM: Outcome.NOT_DICOM}.get(kind, Outcome.FAILED)
         return Fault(outcome, *fault_of(kind))
-    return _apple_double(name.rpartition("/")[2])
+    return _apple_double(base)
 
 
 # ---------------------------------------------------------------------------- single files

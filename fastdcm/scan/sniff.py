@@ -6,6 +6,7 @@ from fastdcm.errors import Code, Outcome
 from fastdcm.scan import rules
 
 HEAD_BYTES = 264
+NO_DICOM = "no DICOM prefix, and it does not start with a DICOM element"
 _APPLE_MAGIC = b"\x00\x05\x16\x07"
 
 
@@ -19,7 +20,7 @@ def not_dicom(head: bytes, size: int, name: str) -> rules.Verdict | None:
         return Outcome.NOT_DICOM, Code.APPLE_DOUBLE, "a Mac's AppleDouble file"
     if _plausible_start(head, size):
         return None
-    return Outcome.NOT_DICOM, Code.NO_DICOM, "no DICOM prefix, and it does not start with a DICOM element"
+    return Outcome.NOT_DICOM, Code.NO_DICOM, NO_DICOM
 
 
 def _plausible_start(head: bytes, size: int) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import doctest
-import io
 import json
 import os
 import struct
@@ -26,6 +25,7 @@ from fastdcm.look import element_text
 from fastdcm.look.header import Header, Image, header, header_lines
 from fastdcm.scan import listing, reference
 from fastdcm.scan.listing import ITEM, list_elements
+from fastdcm.scan.reading import LocalFile
 from tests import dicomgen
 from tests.look.sitk_header import allowed, has_prefix, image_differences, read, tag_differences
 from tests.scan import rawdicom
@@ -399,29 +399,26 @@ def test_damaged_headers_never_raise(tmp_path_factory: pytest.TempPathFactory, d
 # ---------------------------------------------------------------------------- what is read
 
 
-class Counted(io.FileIO):
+class Counted(LocalFile):
     """A file that counts what is read of it."""
 
     count = 0
 
-    def read(self, size: int | None = -1) -> bytes:
-        data = super().read(-1 if size is None else size) or b""
+    def read_at(self, offset: int, count: int) -> bytes:
+        data = super().read_at(offset, count)
         Counted.count += len(data)
         return data
 
-    def readinto(self, buffer: Any) -> int:
-        count = super().readinto(buffer) or 0
+    def read_into(self, offset: int, *buffers: memoryview) -> int:
+        count = super().read_into(offset, *buffers)
         Counted.count += count
         return count
 
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> type[Counted]:
-    def open_counted(path: str) -> io.BufferedReader:
-        return io.BufferedReader(Counted(path))
-
-    monkeypatch.setattr(listing, "open_regular", open_counted)
-    monkeypatch.setattr(reference, "open_regular", open_counted)
+    monkeypatch.setattr(listing, "open_location", Counted)
+    monkeypatch.setattr(reference, "open_location", Counted)
     Counted.count = 0
     return Counted
 
