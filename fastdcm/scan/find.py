@@ -183,11 +183,8 @@ def _list_folder(number: int, folder: _Folder, sizes: bool, *, last: bool) -> li
             for entry in entries:
                 name = entry.name
                 path = prefix + encode_path(name)
-                is_plain = entry.is_file(follow_symlinks=False) and not name.startswith("._")
-                if is_plain and has_archive_name(name):
-                    others |= _both(entry.path, path)
-                    continue
-                if is_plain and not sizes:
+                odd = sizes or name.startswith("._") or has_archive_name(name)
+                if not odd and entry.is_file(follow_symlinks=False):
                     plain.append(path)
                     continue
                 item = _inspect(number, entry, path)

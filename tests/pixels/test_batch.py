@@ -219,7 +219,7 @@ def test_what_is_wrong_is_told_as_ever_and_spoils_no_other_cell(tmp_path: Path) 
     os.mkdir(good[6].path)
     codes[6] = Code.CHANGED
     sources[7] = good[7]._replace(path=good[7].path + "\0")
-    codes[7] = Code.DECODE
+    codes[7] = Code.CHANGED  # a member of an archive that is none
     sources[8] = good[8]._replace(path=good[8].path + "\ud800")
     codes[8] = Code.DECODE
     sources[9] = good[9]._replace(pixel_offset=good[9].size + 1)
