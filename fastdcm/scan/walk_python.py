@@ -436,7 +436,7 @@ def end_of_sequence(file: BinaryIO, size: int, explicit: bool) -> int | None:
     start = file.tell()
     walk = _FileWalk((), frozenset())
     data = file.read(min(size - start, MAX_NEST_BYTES))
-    walk.bytes = _Bytes(-1, len(data), data)
+    walk.bytes = _Bytes(None, len(data), data)
     try:
         return start + walk.items(0, explicit)
     except _Stop as stop:
