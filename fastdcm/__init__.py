@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import fastdcm.scan  # noqa: F401 - bound before the function below takes the name: a later import leaves it alone
+import fastdcm.run  # both are bound before the functions below take the names: a later import leaves them alone
+import fastdcm.scan  # noqa: F401
 from fastdcm.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -26,13 +27,21 @@ if TYPE_CHECKING:
     from fastdcm.model import Options as Options
     from fastdcm.model import Resources as Resources
     from fastdcm.model import Tolerances as Tolerances
+    from fastdcm.run.array_finish import finish as finish
+    from fastdcm.run.array_plan import plan as plan
     from fastdcm.run.convert import convert as convert
+    from fastdcm.run.report import ArrayPlan as ArrayPlan
+    from fastdcm.run.report import PartReport as PartReport
     from fastdcm.run.report import Report as Report
     from fastdcm.run.survey import SeriesMap as SeriesMap
     from fastdcm.run.verify import VerifyReport as VerifyReport
     from fastdcm.run.verify import verify as verify
 
 _HOMES = {
+    "ArrayPlan": "fastdcm.run.report",
+    "PartReport": "fastdcm.run.report",
+    "finish": "fastdcm.run.array_finish",
+    "plan": "fastdcm.run.array_plan",
     "compare": "fastdcm.look.compare",
     "convert": "fastdcm.run.convert",
     "diff": "fastdcm.look.diff",
@@ -53,7 +62,9 @@ _HOMES = {
 }
 
 __all__ = [
+    "ArrayPlan",
     "Options",
+    "PartReport",
     "Report",
     "Resources",
     "SeriesMap",
@@ -66,8 +77,11 @@ __all__ = [
     "diff",
     "explain",
     "export",
+    "finish",
     "header",
     "open",
+    "plan",
+    "run",
     "scan",
     "tags",
     "verify",
@@ -87,6 +101,21 @@ def scan(sources: Any, **options: Any) -> SeriesMap:
     from fastdcm.run.survey import scan as scan_sources
 
     return scan_sources(sources, **options)
+
+
+def run(plan: Any, **options: Any) -> PartReport:
+    """Write the volumes of one part of a plan; see ``fastdcm.run.array_run.run``.
+
+    Examples
+    --------
+    >>> import fastdcm
+    >>> planned = fastdcm.plan("export", out="parts", where="kernel == 'LUNG'")
+    >>> fastdcm.run("parts", part="1/2").volumes["written"]
+    1
+    """
+    from fastdcm.run.array_run import run as run_part
+
+    return run_part(plan, **options)
 
 
 def __getattr__(name: str) -> Any:

@@ -133,6 +133,8 @@ def test_every_option_reaches_python_under_its_name(tmp_path: Path, monkeypatch:
 RESOURCES = ["--workers", "3", "--threads", "2", "--memory", "4GB", "--scheduler", "processes"]
 POLICIES = ["--on-gap", "fill", "--on-bad-frame", "drop"]
 TOLERANCE = ["--tolerance", "jitter_mm=0"]
+STORAGE = ["--values", "stored", "--codec", "lz4", "--chunks", "8,64,64", "--shard", "1MiB", "--metadata", "full"]
+STORAGE += ["--invert-monochrome1", "--overwrite", "--no-resume", "--work", "w", "--on-conflict", "newest"]
 SELECTION = ["--where", "1", "--image-type", "ORIGINAL", "--no-localizers", "--no-derived"]
 
 
@@ -140,6 +142,13 @@ SELECTION = ["--where", "1", "--image-type", "ORIGINAL", "--no-localizers", "--n
     ("words", "own", "flags"),
     [
         (["scan", "a"], set(), [*SELECTION, *POLICIES, *RESOURCES, *TOLERANCE]),
+        (
+            ["plan", "a", "--out", "p"],
+            {"out"},
+            ["--dest", "d", *SELECTION, *POLICIES, *RESOURCES, *TOLERANCE, *STORAGE],
+        ),
+        (["run", "a"], set(), ["--part", "2/3", *RESOURCES]),
+        (["finish", "a"], set(), RESOURCES),
         (["verify", "a"], set(), ["--sample", "3", "--work", "w", *RESOURCES]),
         (["header", "a"], set(), ["--private"]),
         (["tags", "a"], set(), ["--series", "1.2", "--private", "--workers", "3"]),
@@ -164,7 +173,7 @@ def test_every_command_has_the_options_of_python(
     """Same names and defaults in the command line and in Python, and each reaches Python as it was given."""
     import inspect
 
-    from fastdcm.run import survey
+    from fastdcm.run import array_run, survey
 
     seen: dict[str, Any] = {}
 
@@ -174,11 +183,13 @@ def test_every_command_has_the_options_of_python(
 
     monkeypatch.chdir(tmp_path)
     write_store(tmp_path / "s.zarr", Small(np.ones((2, 3, 4), np.int16), affine=AFFINE))
-    function = survey.scan if words[0] == "scan" else getattr(fastdcm, words[0])
+    behind: dict[str, Any] = {"scan": survey.scan, "run": array_run.run}
+    function: Any = behind.get(words[0]) or getattr(fastdcm, words[0])
+    monkeypatch.setattr("fastdcm.cli.array.read_target", lambda _: "d")
     known = {n: p.default for n, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY}
     monkeypatch.setattr(fastdcm, words[0], fake)
     assert run(words) == 2
-    assert {name: value for name, value in seen.items() if name != "progress"} == {
+    assert {name: value for name, value in seen.items() if name not in {"progress", *own}} == {
         name: value for name, value in known.items() if name not in {"progress", *own}
     }
     assert run([*words, *flags]) == 2
@@ -397,6 +408,10 @@ def test_every_command_has_an_example_that_runs(
     (tmp_path / "export").symlink_to(chest_export)
     table = fastdcm.scan("export").table
     by_name = dict(zip(table["description"].to_pylist(), table["series"].to_pylist(), strict=True))
+    if command in ("run", "finish"):
+        assert fastdcm.plan("export", out="plan").volumes == 5
+    if command == "finish":
+        assert fastdcm.run("plan").volumes["written"] == 5
     if command in ("ls", "info", "export", "verify"):
         assert fastdcm.convert("export", "out.zarr", no_localizers=True).exit_code == 0
     for old, new in (

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from fastdcm.cli import inspection, jobs
+from fastdcm.cli import array, inspection, jobs
 from fastdcm.cli.printing import complain, warn
 from fastdcm.errors import CheckError, FastdcmError, TargetError
 
@@ -61,6 +61,9 @@ for _command in (
     inspection.ls,
     inspection.info,
     inspection.export,
+    array.plan,
+    array.run_part,
+    array.finish,
 ):
     commands.add_command(_command)
 

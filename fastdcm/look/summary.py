@@ -10,7 +10,7 @@ from fastdcm.look.terminal import clean, count_text, size_text, time_text
 from fastdcm.model import Json
 
 if TYPE_CHECKING:
-    from fastdcm.run.report import Report
+    from fastdcm.run.report import ArrayPlan, PartReport, Report
     from fastdcm.run.verify import VerifyReport
 
 NAMED_FAILURES = 20
@@ -87,6 +87,33 @@ def plan_lines(plan: Json, width: int) -> Iterator[str]:
         named = " ".join(f"{key} {clean(refusal[key])}" for key in ("series", "path", "volume") if refusal.get(key))
         files = f" ({count_text(refusal['files'], 'file')})" if refusal.get("files") else ""
         yield from _after(f"  {named or 'file'}:", f"{_reason(refusal)}{files}", width)
+
+
+def array_plan_lines(plan: ArrayPlan, width: int) -> Iterator[str]:
+    """Yield what a plan for array jobs holds, where its store will be, and what to do with it."""
+    unchanged = f"; {count_text(plan.unchanged, 'volume')} there already" if plan.unchanged else ""
+    yield from _wrapped(
+        f"{count_text(plan.volumes, 'volume')} of {count_text(plan.files, 'file')} planned in "
+        f"{time_text(plan.seconds)}, {size_text(plan.bytes)} before compression{unchanged}",
+        width,
+    )
+    yield f"{'store':<{LABEL}}{clean(plan.dest)}"
+    yield f"{'parts':<{LABEL}}fastdcm run {clean(plan.path)} --part I/N"
+    yield f"{'then':<{LABEL}}fastdcm finish {clean(plan.path)}"
+
+
+def part_lines(report: PartReport, width: int) -> Iterator[str]:
+    """Yield what a part of a plan wrote."""
+    yield from _wrapped(
+        f"part {report.part}/{report.parts}: {count_text(report.volumes['written'], 'volume')} written in "
+        f"{time_text(report.seconds)}, {size_text(report.bytes_read)} read, {size_text(report.bytes_written)} written",
+        width,
+    )
+    if report.volumes["ready"]:
+        yield f"{count_text(report.volumes['ready'], 'volume')} made before, left alone"
+    if report.volumes["failed"]:
+        failed = count_text(report.volumes["failed"], "volume")
+        yield from _wrapped(f"{failed} cannot be converted as planned; finish tells of their files", width)
 
 
 def verify_lines(report: VerifyReport, width: int) -> Iterator[str]:

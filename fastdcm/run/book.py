@@ -66,8 +66,10 @@ class SeriesBook:
     reused: frozenset[str]
     """SOP Instance UIDs that two series have."""
     index: Index
-    _told: dict[int, tuple[tuple[Answer, ...], Bad]] = field(default_factory=dict)
-    _flags: Mapping[int, Reason] = field(default_factory=dict)
+    told: dict[int, tuple[tuple[Answer, ...], Bad]] = field(default_factory=dict)
+    """What comparing pixels found about a series."""
+    flags: Mapping[int, Reason] = field(default_factory=dict)
+    """A reason for all volumes of some series."""
     _kept: dict[int, SeriesEntry] = field(default_factory=dict)
     _recent: dict[int, SeriesEntry] = field(default_factory=dict)
     _recent_images: int = 0
@@ -80,7 +82,7 @@ class SeriesBook:
         """Return one series, grouped and planned."""
         found = self._kept.get(number) or self._recent.get(number)
         if found is None:
-            found = flag_entry(self.plan(self.group(number)), self._flags.get(number))
+            found = flag_entry(self.plan(self.group(number)), self.flags.get(number))
             self.remember(number, found)
         return found
 
@@ -91,7 +93,7 @@ class SeriesBook:
     def group(self, number: int) -> SeriesEntry:
         """Group a series by its headers and by the answers that there are."""
         frames = self.frames[number]
-        answers, bad = self._told[number] if number in self._told else ((), self._bad_rows(frames))
+        answers, bad = self.told[number] if number in self.told else ((), self._bad_rows(frames))
         return group_series(frames, self.options, answers, bad)
 
     def plan(self, entry: SeriesEntry) -> SeriesEntry:
@@ -100,7 +102,7 @@ class SeriesBook:
 
     def tell(self, number: int, entry: SeriesEntry) -> None:
         """Take over what comparing pixels found about a series."""
-        self._told[number] = entry.answers, entry.bad
+        self.told[number] = entry.answers, entry.bad
 
     def remember(self, number: int, entry: SeriesEntry) -> None:
         """Hold an entry for those who ask next."""
@@ -112,7 +114,7 @@ class SeriesBook:
 
     def flag(self, flags: Mapping[int, Reason]) -> None:
         """Add a reason to all volumes of some series, now and whenever they are worked out again."""
-        self._flags = flags
+        self.flags = flags
         for held in (self._kept, self._recent):
             held.update({number: flag_entry(entry, flags.get(number)) for number, entry in held.items()})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 from fastdcm.model import Index, Options, Resources, Tolerances
@@ -171,8 +172,8 @@ def dry(run: Run, engine: Engine, sources: Sequence[str]) -> Report:
     from fastdcm.series.plan import plan_document
 
     started = time.monotonic()
-    journal = _known(run)
-    scanned = _scan(run, engine, sources)
+    journal = known_journal(run)
+    scanned = scan_sources(run, engine, sources)
     found = map_index(engine, scanned.index(), run.options, ask=True, journal=journal, progress=run.progress)
     state = State(found, dict(journal.volumes), {})
     withhold_bad(state, run.options)
@@ -190,14 +191,14 @@ def run_conversion(run: Run, engine: Engine, sources: Sequence[str]) -> Report:
     """Convert: the pipeline from files to a report."""
     started = time.monotonic()
     with hold_target(run.target):
-        scanned = _scan(run, engine, sources)
+        scanned = scan_sources(run, engine, sources)
         finished = finished_report(run, scanned)
         if finished is not None:
             return replace(finished, seconds=time.monotonic() - started)
-        journal, index = _known(run), scanned.index()
+        journal, index = known_journal(run), scanned.index()
         found = map_index(engine, index, run.options, ask=True, journal=journal, progress=run.progress)
         forget_finished(run.target)
-        _keep_index(run, index, scanned.started_ns)
+        keep_index(run.target.index, index, scanned.started_ns)
         append_patients(run.target.work, *named_patients(found))
         state = State(found, dict(journal.volumes), dict(journal.bad))
 
@@ -207,23 +208,24 @@ def run_conversion(run: Run, engine: Engine, sources: Sequence[str]) -> Report:
         return write_store(run, engine, state, started, written)
 
 
-def _scan(run: Run, engine: Engine, sources: Sequence[str]) -> Scanned:
-    """Read the headers that the index of the last run does not have."""
-    ours = (run.target.dest, run.target.work)
+def scan_sources(run: Run, engine: Engine, sources: Sequence[str], ours: Sequence[Path] = ()) -> Scanned:
+    """Read the headers that the index of the last run does not have; what is ours, or the run's, is no input."""
+    ours = (run.target.dest, run.target.work, *ours)
     earlier = None if run.rebuild else str(run.target.index)
     return scan_headers(engine, sources, ours, run.progress, earlier=earlier)
 
 
-def _keep_index(run: Run, index: Index, started_ns: int) -> None:
+def keep_index(folder: Path, index: Index, started_ns: int) -> None:
     """Keep the instance index as Parquet in the working folder: private, it names sources and patients."""
     from fastdcm.scan.index import save_index
     from fastdcm.scan.kept import reader_version
     from fastdcm.store.commit import writing
 
     with writing("the index"):
-        save_index(index, str(run.target.index), reader=reader_version(), started_ns=started_ns)
+        save_index(index, str(folder), reader=reader_version(), started_ns=started_ns)
 
 
-def _known(run: Run) -> Journal:
+def known_journal(run: Run) -> Journal:
+    """Return what earlier runs left, but not the frames that could not be read for a reason that may have passed."""
     journal = load_journal(run.target.dest, run.target.work)
     return replace(journal, bad={}) if run.forget else journal

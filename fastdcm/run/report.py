@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 from fastdcm.errors import Code, Outcome
@@ -59,6 +60,78 @@ class Report:
             "outcomes": dict(self.outcomes),
             "codes": dict(self.codes),
             "objects": dict(self.objects),
+            "volumes": dict(self.volumes),
+            "bytes_read": self.bytes_read,
+            "bytes_written": self.bytes_written,
+            "seconds": round(self.seconds, 3),
+            "warnings": list(self.warnings),
+            "exit_code": self.exit_code,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayPlan:
+    """What ``plan`` decided; the plan itself is the folder ``path``."""
+
+    path: Path
+    dest: Path
+    """The store that ``finish`` writes."""
+    files: int
+    """Input files found."""
+    volumes: int
+    """To be written."""
+    unchanged: int
+    """Volumes that the store holds already."""
+    bytes: int
+    """Of the voxels to be written, uncompressed."""
+    seconds: float = 0.0
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """0: what cannot be converted is told by ``finish``."""
+        return 0
+
+    def as_json(self) -> Json:
+        """Return what ``--json`` prints."""
+        return {
+            "plan": str(self.path),
+            "dest": str(self.dest),
+            "files": self.files,
+            "volumes": self.volumes,
+            "unchanged": self.unchanged,
+            "bytes": self.bytes,
+            "seconds": round(self.seconds, 3),
+            "warnings": list(self.warnings),
+            "exit_code": self.exit_code,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class PartReport:
+    """What one part of a plan did."""
+
+    part: int
+    parts: int
+    volumes: Mapping[str, int]
+    """written, ready (made before), failed."""
+    bytes_read: int = 0
+    bytes_written: int = 0
+    seconds: float = 0.0
+    warnings: tuple[str, ...] = ()
+    checks_failed: int = 0
+    """Volumes whose written data did not hold what it should; they are missing, and the part can be run again."""
+
+    @property
+    def exit_code(self) -> int:
+        """4: a check of written data failed; else 0, so that ``finish`` runs: it tells which files failed."""
+        return 4 if self.checks_failed else 0
+
+    def as_json(self) -> Json:
+        """Return what ``--json`` prints."""
+        return {
+            "part": self.part,
+            "parts": self.parts,
             "volumes": dict(self.volumes),
             "bytes_read": self.bytes_read,
             "bytes_written": self.bytes_written,

@@ -92,7 +92,7 @@ def name_series(index: Index, journal: Journal | None) -> Names:
     owners = _with_owners(index, volumes, journal.owners) if journal else {}
     keys = journal.patients if journal else {}
     names = study_names(index, owners)
-    return Names(names, patient_keys(names, keys), _published(volumes), keys, owners)
+    return Names(names, patient_keys(names, keys), published_by_series(volumes), keys, owners)
 
 
 def _with_owners(
@@ -124,7 +124,8 @@ def _with_owners(
     return found
 
 
-def _published(records: Mapping[str, Record]) -> dict[str, Sequence[Record]]:
+def published_by_series(records: Mapping[str, Record]) -> dict[str, Sequence[Record]]:
+    """Return records by ``<study>/<series>``."""
     published: dict[str, list[Record]] = defaultdict(list)
     for path, record in records.items():
         published[path.rpartition("/")[0]].append(record)
@@ -222,4 +223,4 @@ def assign_numbers(
 
 def with_published(names: Names, records: Mapping[str, Record]) -> Names:
     """Return the names with the numbers that are published now."""
-    return names._replace(published=_published(records))
+    return names._replace(published=published_by_series(records))

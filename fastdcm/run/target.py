@@ -55,7 +55,7 @@ def check_target(dest: str | os.PathLike[str], work: str | os.PathLike[str] | No
     place = Path(os.path.abspath(dest))
     beside = Path(os.path.abspath(work)) if work is not None else place.with_name(f"{place.name}.work")
     target = Target(place, beside)
-    if _device(place) != _device(beside):
+    if device_of(place) != device_of(beside):
         raise UsageError(f"{beside} is on another file system than {place}: give a --work beside the store")
     if not os.path.lexists(place):
         return target
@@ -66,7 +66,7 @@ def check_target(dest: str | os.PathLike[str], work: str | os.PathLike[str] | No
     return target
 
 
-def _device(path: Path) -> int:
+def device_of(path: Path) -> int:
     """Return the file system on which a path is, or will be made."""
     return next(place for place in (path, *path.parents) if os.path.exists(place)).stat().st_dev
 

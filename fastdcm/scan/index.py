@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 
 import numpy as np
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from fastdcm.model import COLUMN, COLUMNS, FRAME_COLUMNS, Column, Index
+from fastdcm.model import COLUMN, COLUMNS, FRAME_COLUMNS, Column, Index, Ints
 
 _TYPES = {
     "text": pa.dictionary(pa.int32(), pa.string()),
@@ -27,6 +27,8 @@ SOURCES, READER, STARTED = b"fastdcm.sources", b"fastdcm.reader", b"fastdcm.star
 INSTANCES, FRAMES = "instances.parquet", "frames.parquet"
 _KEYS = ("source", "path")
 """What the rows are sorted by."""
+GROUP_ROWS = 1 << 16
+"""Rows of a row group of a saved index: who wants few rows reads the groups that hold them."""
 
 
 def _fields(columns: Sequence[Column]) -> list[pa.Field]:
@@ -181,7 +183,8 @@ def save_index(index: Index, path: str, *, reader: str = "", started_ns: int = 0
     for name, table in ((INSTANCES, index.instances), (FRAMES, index.frames)):
         partial = os.path.join(path, f".{name}.partial")
         with open(partial, "wb") as file:
-            pq.write_table(table.replace_schema_metadata(told), file, compression="zstd")
+            kept = table.replace_schema_metadata(told)
+            pq.write_table(kept, file, compression="zstd", row_group_size=GROUP_ROWS)
             file.flush()
             os.fsync(file.fileno())  # a later scan relies on it
         os.replace(partial, os.path.join(path, name))
@@ -206,3 +209,51 @@ def load_index(path: str) -> Index:
         frames = file.read()
     pa.default_memory_pool().release_unused()
     return Index(sources, pa.Table.from_arrays(columns, schema=index_schema()), frames.cast(frames_schema()))
+
+
+def load_rows(path: str, rows: Ints) -> Index:
+    """Read some rows of what ``save_index`` wrote; memory follows them, not the index.
+
+    Parameters
+    ----------
+    path : str
+        The folder.
+    rows : (n,) int64, ascending
+        Rows of ``instances``; those of the returned index are numbered anew, from 0.
+
+    Raises
+    ------
+    OSError
+        There is no index at this path, or it cannot be read.
+    """
+    with pq.ParquetFile(os.path.join(path, INSTANCES)) as file:
+        sources = tuple(json.loads(file.schema_arrow.metadata[SOURCES]))
+        pieces = []
+        for group, first, last in row_groups(file):
+            own = rows[np.searchsorted(rows, first) : np.searchsorted(rows, last)]
+            if len(own):
+                pieces.append(file.read_row_group(group).take(pa.array(own - first)).cast(index_schema()))
+    zeros = _zeros(len(rows))
+    chunks = {name: [part for piece in pieces for part in piece[name].chunks] for name in index_schema().names}
+    columns = [_column(chunks.pop(field.name), field.type, None, zeros) for field in index_schema()]
+    frames = []
+    with pq.ParquetFile(os.path.join(path, FRAMES)) as file:
+        for group, _, _ in row_groups(file) if len(rows) else ():
+            table = file.read_row_group(group, columns=["instance"])
+            instance = table["instance"].to_numpy()
+            places = np.searchsorted(rows, instance)
+            mine = np.flatnonzero(rows[np.minimum(places, len(rows) - 1)] == instance)
+            if len(mine):
+                table = file.read_row_group(group).take(pa.array(mine)).cast(frames_schema())
+                frames.append(table.set_column(0, "instance", pa.array(places[mine])))
+    pa.default_memory_pool().release_unused()
+    return Index(sources, pa.Table.from_arrays(columns, schema=index_schema()), join_tables(frames, frames_schema()))
+
+
+def row_groups(file: pq.ParquetFile) -> Iterator[tuple[int, int, int]]:
+    """Yield each row group with its first row, and the one behind its last."""
+    first = 0
+    for group in range(file.metadata.num_row_groups):
+        last = first + file.metadata.row_group(group).num_rows
+        yield group, first, last
+        first = last

@@ -16,6 +16,7 @@ import fastdcm
 from fastdcm.errors import Code, Outcome
 from fastdcm.model import Index
 from fastdcm.run import book, tables
+from fastdcm.run import records as records_module
 from fastdcm.run.across import reused_uids
 from fastdcm.run.ledger import Claim, Ledger, count_outcomes
 from fastdcm.run.records import FrameNote, Record, StoredColumns, append_records, load_journal
@@ -204,7 +205,7 @@ def test_a_record_is_the_same_before_and_after_it_is_in_the_journal(
     append_records(tmp_path, iter(records[1:]))
     assert all(record._line is None for record in records)
     assert [(record.read(), record.frames) for record in records] == before
-    monkeypatch.setattr("fastdcm.run.records.published_digest", lambda path: f"digest of {path.relative_to(tmp_path)}")
+    monkeypatch.setattr(records_module, "published_digest", lambda path: f"digest of {path.relative_to(tmp_path)}")
     known = load_journal(tmp_path, tmp_path).volumes
     assert {path: (record.read(), record.frames) for path, record in known.items()} == {
         record.path: told for record, told in zip(records, before, strict=True)

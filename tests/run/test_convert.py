@@ -686,7 +686,7 @@ def test_a_working_folder_on_another_file_system_is_refused_at_once(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dicomgen.make_series(source)
-    monkeypatch.setattr(target, "_device", lambda path: path.name == "elsewhere")
+    monkeypatch.setattr(target, "device_of", lambda path: path.name == "elsewhere")
     with pytest.raises(UsageError, match="another file system"):
         fastdcm.convert(source, tmp_path / "s.zarr", work=tmp_path / "elsewhere")
     assert not (tmp_path / "s.zarr").exists()
