@@ -17,6 +17,7 @@ from pydicom import uid as uids
 import fastdcm
 from fastdcm.model import Index
 from fastdcm.run import convert as convert_module
+from fastdcm.run import finished as finished_module
 from fastdcm.run import headers, rounds, survey
 from fastdcm.run.report import Report
 from tests import dicomgen
@@ -198,7 +199,7 @@ def test_resources_are_no_other_call(source: Path, grouped: list[int]) -> None:
 
 def test_another_version_is_another_call(source: Path, grouped: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     run(source)
-    monkeypatch.setattr("fastdcm.run.finished.versions", lambda: {"fastdcm": "later"})
+    monkeypatch.setattr(finished_module, "versions", lambda: {"fastdcm": "later"})
     run(source)
     assert len(grouped) == 2
 
