@@ -7,6 +7,7 @@ the patient frame LPS (PS3.3 C.7.6.2.1.1). Arrays have the axes t, c, z, y, x; s
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -188,6 +189,12 @@ class Volume:
         GeometryError
             The stack is uneven or has no position, and ``nominal`` is False.
 
+        Warns
+        -----
+        UserWarning
+            The positions are in a frame of reference of their own (ultrasound volumes): lengths and angles are right,
+            but where the patient's left, back and head are is not known.
+
         Examples
         --------
         >>> import fastdcm
@@ -200,6 +207,8 @@ class Volume:
         exact = self._part("geometry").get("affine")
         if exact is None and not nominal:
             raise GeometryError(self._why_no_affine())
+        if self._part("geometry").get("space", "LPS") != "LPS":
+            warnings.warn("this volume has a frame of reference of its own, which is not the patient's", stacklevel=2)
         lps = self._nominal_affine() if exact is None else np.array(exact, dtype=np.float64).reshape(4, 4)
         return lps if space == "LPS" else LPS_TO_RAS @ lps
 

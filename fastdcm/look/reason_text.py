@@ -158,7 +158,7 @@ REASONS: Mapping[Code, ReasonText] = {
         "Several series of one slice look like one series: reported, never merged.",
         "Ask for an export with its Series Instance UIDs (0020,000E) intact.",
     ),
-    Code.MOSAIC_UNKNOWN: ReasonText("A Siemens mosaic that does not say how many slices it holds: kept as one image."),
+    Code.MOSAIC_UNKNOWN: ReasonText("A mosaic (Siemens) or grid (UIH) that does not tell its slices: one image."),
     Code.LOCALIZER_SUSPECT: ReasonText(
         "Few slices of orthogonal orientations, as in a localizer, but nothing says so.",
         '`--no-localizers` keeps it; `--where "slices > 3"` leaves it out.',

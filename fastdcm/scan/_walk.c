@@ -543,7 +543,7 @@ static int declared_syntax(const uint8_t *uid, int length)
     return family ? EXPLICIT : SYNTAX_OTHER;
 }
 
-static int64_t parts(Walk *walk, int64_t position, int preamble)
+static int64_t parts(Walk *walk, int64_t position)
 {
     position = meta(walk, position);
     if (position < 0) return STOP;
@@ -556,7 +556,7 @@ static int64_t parts(Walk *walk, int64_t position, int preamble)
     if (vr_form(p + 4) && p[1] > p[0]) return stop(walk, REFERENCE); /* big endian, whatever was declared */
     int actual = looks_explicit(p) ? EXPLICIT : IMPLICIT;
     walk->facts[SYNTAX] = actual;
-    walk->facts[REPAIRED] = actual != declared || !preamble;
+    walk->facts[REPAIRED] = actual != declared;
     return data_set(walk, position, actual == EXPLICIT);
 }
 
@@ -603,7 +603,7 @@ static void walk_open_file(Walk *walk)
         preamble = !memcmp(p + 128, "DICM", 4);
     }
     int plausible = preamble ? 1 : plausible_start(walk);
-    if (plausible > 0) parts(walk, preamble ? 132 : 0, preamble);
+    if (plausible > 0) parts(walk, preamble ? 132 : 0);
     if (!plausible || (!preamble && !walk->identified && walk->status != UNREADABLE && walk->status != NO_MEMORY))
         walk->status = NOT_DICOM;
 }

@@ -112,7 +112,7 @@ def _read(path: str, row: Row) -> tuple[Row, list[Row]]:
         header = read_header(file, size)
         _fill(row, header)
         _repair_pixels(file, header, row)
-    verdict = _no_dicom_after_all(row, header) or _cut(header, row) or rules.decide_outcome(row)
+    verdict = _no_dicom_after_all(row, header) or _cut(header, row) or rules.decide_outcome(row) or _tiled(header, row)
     if verdict:
         return _decided(row, verdict), []
     return row, functional.frame_rows(header.dataset, row)
@@ -157,7 +157,7 @@ def read_header(file: BinaryIO, size: int) -> Header:
     implicit, little = rules.encoding_of(peek)
     syntax, lied = _effective(declared, implicit, little, deflated)
     header = _walk(file, size, start, implicit, little)
-    header.syntax, header.repaired, header.prefix = syntax, lied or not prefix, prefix
+    header.syntax, header.repaired, header.prefix = syntax, lied, prefix
     header.media_class, header.media_instance = media
     if deflated:
         header.pixel_length = min(header.pixel_length, max(size - header.pixel_offset, 0))
@@ -296,6 +296,15 @@ def _cut(header: Header, row: Row) -> rules.Verdict | None:
     if isinstance(sop_class, str) and not rules.is_image_class(sop_class):
         return None
     return Outcome.FAILED, Code.TRUNCATED, f"the header ends too early: {header.cut}"
+
+
+def _tiled(header: Header, row: Row) -> rules.Verdict | None:
+    """Return the outcome of frames that are tiles of one plane (PS3.3 C.7.6.17): segmentations of slides, and maps."""
+    total = [elements.number(header.dataset, tag, "UL") or 0 for tag in (0x00480007, 0x00480006)]
+    if row["pixel_keyword"] is None or (total[0] <= (row["rows"] or 0) and total[1] <= (row["columns"] or 0)):  # type: ignore[operator]
+        return None
+    size = f"{total[0]:.0f} x {total[1]:.0f} pixels"
+    return Outcome.FAILED, Code.UNSUPPORTED_WSI, f"tiles of a matrix of {size}: whole slides are not converted yet"
 
 
 # ---------------------------------------------------------------------------- pixels that are not what they are said

@@ -139,7 +139,19 @@ PIXEL_KEYWORDS: Mapping[int, str] = {
     0x7FE00009: "DoubleFloatPixelData",
     0x7FE00010: "PixelData",
 }
-_IMAGE_KEYWORDS = frozenset({"SegmentationStorage", "LabelMapSegmentationStorage", "ParametricMapStorage"})
+_IMAGE_KEYWORDS = frozenset(
+    {
+        "SegmentationStorage",
+        "LabelMapSegmentationStorage",
+        "HeightMapSegmentationStorage",
+        "ParametricMapStorage",
+        "EnhancedUSVolumeStorage",
+        "OphthalmicThicknessMapStorage",
+        "CornealTopographyMapStorage",
+        "OphthalmicOpticalCoherenceTomographyBscanVolumeAnalysisStorage",
+    }
+)
+"""Image classes (PS3.4 B.5) whose keywords do not say so."""
 
 
 def is_image_class(sop_class_uid: str | None) -> bool:

@@ -248,7 +248,7 @@ class _FileWalk:
         try:
             if not preamble and not self.plausible_start():
                 return Status.NOT_DICOM
-            self.parts(132 if preamble else 0, preamble)
+            self.parts(132 if preamble else 0)
             status = Status.OK
         except _Stop as stop:
             status = stop.status
@@ -267,7 +267,7 @@ class _FileWalk:
             raise _Stop(Status.REFERENCE)
         return head[:2] in (b"\2\0", b"\x08\0")
 
-    def parts(self, position: int, preamble: bool) -> None:
+    def parts(self, position: int) -> None:
         """Walk the File Meta Information (PS3.10 7.1) and the data set."""
         position = self.meta(position)
         self.facts[Fact.START] = position
@@ -279,7 +279,7 @@ class _FileWalk:
         if self.looks_big_endian(position):
             raise _Stop(Status.REFERENCE)
         actual = Syntax.EXPLICIT if self.looks_explicit(position) else Syntax.IMPLICIT
-        self.facts[Fact.SYNTAX], self.facts[Fact.REPAIRED] = actual, int(actual != declared or not preamble)
+        self.facts[Fact.SYNTAX], self.facts[Fact.REPAIRED] = actual, int(actual != declared)
         self.data_set(position, actual == Syntax.EXPLICIT)
 
     def meta(self, position: int) -> int:

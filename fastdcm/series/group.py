@@ -164,7 +164,7 @@ def _planar(frames: Frames, part: Part, planes: Planes, tolerances: Tolerances) 
 
 def _planar_flags(frames: Frames, row: int, planes: Planes) -> list[Reason]:
     if frames.numbers["mosaic_tiles"][row] == 0 and frames.tile[row] < 0:
-        message = "a mosaic whose number of slices is unknown (no CSA header, no (0019,100A)): kept as 2-D, no affine."
+        message = "a mosaic whose slices are not told (Siemens: CSA header, (0019,100A); UIH: (0065,xx51)): one image."
         return [Reason(Code.MOSAIC_UNKNOWN, message)]
     orientation = frames.numbers["row_x"][row]
     if orientation == orientation and not planes.oriented[row]:

@@ -231,6 +231,8 @@ def test_an_ultrasound_volume_has_a_frame_of_its_own(tmp_path: Path, syntax: str
     assert (volume.shape, geometry["space"], geometry["frame_of_reference_uid"]) == ((4, 4, 6), "volume", "1.2.99")
     expected = dicomgen.affine_of(places[0], OBLIQUE_AXIAL, (0.75, 0.5), 1.5 * normal)
     np.testing.assert_allclose(geometry["affine"], expected, atol=1e-9)
+    with pytest.warns(UserWarning, match="not the patient's"):
+        np.testing.assert_allclose(volume.affine(), expected, atol=1e-9)
     assert all("orientation" not in axis for axis in volume.attributes["ome"]["multiscales"][0]["axes"])
 
 
@@ -580,6 +582,9 @@ def test_modality_lut_of_65536_entries_and_of_xa(tmp_path: Path) -> None:
     row, _ = read(path)
     assert (row["modality_lut"], row["repaired"]) == (None, "lut-not-applied")
     path.write_bytes(path.read_bytes()[132:])  # the preamble is lost as well
+    assert read(path)[0]["repaired"] == "lut-not-applied"
+    data = path.read_bytes()
+    path.write_bytes(data[12 + int.from_bytes(data[8:12], "little") :])  # and group 2
     assert read(path)[0]["repaired"] == "repaired-syntax;lut-not-applied"
 
 
