@@ -5,7 +5,7 @@ Once as plain frames; and those with functional groups with positions too, whose
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +181,7 @@ def test_frames_with_positions_are_a_volume(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_parametric_maps_of_floats(dtype: type, tmp_path: Path) -> None:
     """Float and Double Float Pixel Data (PS3.3 C.7.6.24, C.7.6.25)."""
-    frames = np.random.default_rng(2).normal(size=(4, 6, 5)).astype(dtype)
+    frames: npt.NDArray[Any] = np.random.default_rng(2).normal(size=(4, 6, 5)).astype(dtype)
     made = with_groups("ParametricMapStorage", dicomgen.make_pixels(4, 6, 5))
     for keyword in ("PixelData", "BitsStored", "HighBit", "PixelRepresentation"):
         delattr(made, keyword)
@@ -211,7 +211,7 @@ def test_projections_and_photographs_have_no_place(name: str, modality: str, col
     made.PhotometricInterpretation = "RGB" if colour else "MONOCHROME2"
     dicomgen.save(made, tmp_path / "in" / "a.dcm")
     (volume,) = convert(tmp_path / "in").store
-    expected: Sequence[Any] = np.moveaxis(frames, -1, 1)[:, :, None] if colour else frames[:, None]
+    expected: npt.NDArray[Any] = np.moveaxis(frames, -1, 1)[:, :, None] if colour else frames[:, None]
     assert np.array_equal(volume.numpy(), expected)
     assert kind_of(volume) == "cine"
     assert "affine" not in volume.attributes["fastdcm"]["geometry"]
