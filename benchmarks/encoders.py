@@ -82,7 +82,6 @@ ENCODERS = (
 )
 
 NOT_32_BITS = {
-    "1.2.840.10008.1.2.2": "dcmtk and GDCM swap within words of 16 bits, pydicom and fastdcm whole cells",
     "1.2.840.10008.1.2.4.90": "GDCM writes streams that OpenJPEG, its own decoder, does not read",
     "1.2.840.10008.1.2.4.91": "as above",
 }
@@ -203,9 +202,7 @@ def encoders_section(data: Path) -> str:
         f"enhanced 4-D) are written anew by {version_of('dcmconv')} and {version_of('gdcmconv')}, and converted.",
         "An encoder writes what its transfer syntax can hold. Lossless: pixel hashes and geometry are those of the",
         "original. Lossy: geometry is, and values are those of the encoder's own decoder within 1 (12-bit JPEG and",
-        "colour 2). Images of 32 bits are left out of two: in big endian their OW has two readings (dcmtk and GDCM",
-        "swap within words of 16 bits, pydicom and fastdcm whole cells), and of JPEG 2000 GDCM writes streams that no",
-        "decoder reads.",
+        "colour 2). Images of 32 bits are left out of JPEG 2000: of them GDCM writes streams that no decoder reads.",
         "",
         "| command | transfer syntax | files written | volumes equal |",
         "| --- | --- | --- | --- |",

@@ -63,9 +63,9 @@ EXPLANATIONS: tuple[Explanation, ...] = (
         "GDCM",
         ("*/rtdose_expb.dcm",),
         "differs*",
-        "32-bit cells in big endian OW: GDCM and dcmtk swap bytes within words of 16 bits, the letter of PS3.5 "
-        "6.2; pydicom and "
-        "fastdcm swap whole cells (PS3.5 8.1.1). The file's doses are those of its little endian twin only this way.",
+        "32-bit cells in big endian OW: GDCM swaps bytes within words of 16 bits, as PS3.5 6.2 says; this file has "
+        "whole cells in it, as pydicom reads them. fastdcm reads both and lets the values tell: the doses of this "
+        "file, and of those that dcmtk writes, are those of their little endian twin.",
     ),
     Explanation(
         "dcm2niix",
