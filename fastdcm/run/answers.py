@@ -96,11 +96,11 @@ def _compare(pair: _Pair, timeout_s: float | None) -> _Comparison:
 
 
 def _fault_of(source: FrameSource, limit_s: float) -> tuple[Code, str] | None:
-    from fastdcm.run.culprits import try_often
+    from fastdcm.run.culprits import reason_of, try_often
 
     found: list[tuple[Code, str] | None] = []
     lost = try_often(lambda: found.append(call(_find_fault_marked, source, limit_s)))
-    return found[0] if lost is None else (lost.code, lost.message)
+    return found[0] if lost is None else reason_of(lost)
 
 
 def _compare_here(sources: tuple[FrameSource, FrameSource]) -> _Comparison:

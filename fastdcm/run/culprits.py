@@ -76,8 +76,15 @@ def run_safely(unit: Unit, timeout_s: float | None = None) -> UnitResult:
                 raise
             if unlucky == TRIES and lost.place is not None:
                 task, cell = lost.place
-                found = dict.fromkeys(_frames_of(tasks)[_key(tasks[task].sources[cell])], (lost.code, lost.message))
+                found = dict.fromkeys(_frames_of(tasks)[_key(tasks[task].sources[cell])], reason_of(lost))
             bad |= found
+
+
+def reason_of(lost: Lost) -> Reason:
+    """Return what the store says of a frame: the same whatever ended its decoder the last time, and when."""
+    if lost.code is Code.DECODER_TIMEOUT:
+        return lost.code, "its decoder does not come to an end"
+    return lost.code, "its decoder ends the process"
 
 
 def frame_limit_s(pixels: PixelFormat) -> float:
@@ -118,7 +125,7 @@ def _culprits(tasks: Sequence[ShardTask], lost: Lost, limit_s: float) -> dict[Pl
         number, cell = frames[key][0]
         found = try_often(partial(call, _try, (tasks[number], cell), limit_s), None if bad else lost)
         if found is not None:
-            bad |= dict.fromkeys(frames[key], (found.code, found.message))
+            bad |= dict.fromkeys(frames[key], reason_of(found))
         elif not bad:  # it was an accident
             return {}
     return bad
