@@ -29,6 +29,7 @@ from fastdcm.run.tables import (
     frames_table,
     generation_of,
     is_written,
+    volumes_hash,
     write_tables,
 )
 from fastdcm.run.target import Target
@@ -295,11 +296,12 @@ def write_account(run: Run, engine: Engine, state: State, outcomes: Outcomes, re
         "frames": frames,
         "references": references_table(state.map.index, holders_in(frames), engine),
     }
-    generation = generation_of(tables)
+    volumes = volumes_hash(state.records.values())
+    generation = generation_of(tables, volumes)
     root = root_document(generation, run.options.metadata, references="references.parquet")
     if is_written(run.target.dest, tables, root):
         return
-    document = _report_document(run, engine, report, generation)
+    document = _report_document(run, engine, report, generation) | {"hashes": {"volumes": volumes}}
     with writing("the tables"):
         write_tables(run.target.dest, tables, document, root, generation)
 

@@ -121,11 +121,19 @@ def _plain_parts(table: pa.Table) -> Iterator[pa.Table]:
         yield table.slice(start, ROWS_AT_A_TIME).cast(schema).combine_chunks()
 
 
-def generation_of(tables: Mapping[str, pa.Table]) -> str:
-    """Return the name of this content: equal tables have equal generations, and nothing need be written."""
+def volumes_hash(records: Iterable[Record]) -> str:
+    """Return one hash of the paths and digests of all volumes: which volumes, made of what, the store holds."""
+    digest = hashlib.sha256()
+    for record in sorted(records, key=lambda record: record.path):
+        digest.update(f"{record.path} {record.digest}\n".encode())
+    return digest.hexdigest()[:32]
+
+
+def generation_of(tables: Mapping[str, pa.Table], volumes: str = "") -> str:
+    """Return the name of this content: equal tables (and ``volumes_hash``) have equal generations."""
     import pyarrow as pa
 
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(volumes.encode())
     for name, table in sorted(tables.items()):
         digest.update(name.encode())
         with _Hashing(digest) as sink, pa.ipc.new_stream(sink, _plain_schema(table)) as stream:
@@ -178,6 +186,8 @@ def write_tables(dest: Path, tables: Mapping[str, pa.Table], report: Json, root:
             for part in _plain_parts(table):
                 writer.write_table(part.replace_schema_metadata(marked.metadata), ROWS_AT_A_TIME)
         partials.append((partial, dest / f"{name}.parquet"))
+    hashes = {name: _file_hash(partial) for name, (partial, _) in zip(tables, partials, strict=True)}
+    report = {**report, "hashes": {**report.get("hashes", {}), **hashes}}
     text = json.dumps(report, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
     for name, data in (("report.json", text.encode("utf-8", "replace")), ("zarr.json", root)):
         partial = dest / f".{name}.partial"
@@ -190,6 +200,17 @@ def write_tables(dest: Path, tables: Mapping[str, pa.Table], report: Json, root:
     sync_path(dest)
     partials[-1][0].replace(partials[-1][1])
     sync_path(dest)
+
+
+def _file_hash(path: Path) -> str:
+    """Return the xxh3-128 of a file's bytes: what ``verify`` compares."""
+    from xxhash import xxh3_128
+
+    digest = xxh3_128()
+    with open(path, "rb") as file:
+        while data := file.read(1 << 20):
+            digest.update(data)
+    return digest.hexdigest()
 
 
 def is_written(dest: Path, tables: Mapping[str, pa.Table], root: bytes) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -66,7 +66,23 @@ def volume_documents(plan: VolumePlan, facts: VolumeFacts) -> dict[str, bytes]:
             documents |= _bytes_array("dicom", tags)
         else:
             attributes["fastdcm"]["dicom_per_slice"] = facts.slice_tags
-    return documents | {"zarr.json": group_document(attributes)}
+    return documents | {"zarr.json": _sealed(documents, attributes)}
+
+
+def _sealed(documents: Mapping[str, bytes], attributes: Json) -> bytes:
+    """Return the root of a volume with the hash of all its documents: xxh3-128 of their bytes and of the attributes.
+
+    The hash is the last key of the ``fastdcm`` attributes, and of what stands before it.
+    """
+    from xxhash import xxh3_128
+
+    digest = xxh3_128()
+    for path in sorted(documents):
+        digest.update(path.encode() + b"\0" + documents[path])
+    text = _json(attributes)
+    digest.update(text)
+    start = b'{"zarr_format":3,"node_type":"group","attributes":'
+    return start + text.removesuffix(b"}}") + b',"hash":"' + digest.hexdigest().encode() + b'"}}}'
 
 
 def group_document(attributes: Json | None = None) -> bytes:
