@@ -141,7 +141,7 @@ def catalog_row(small: Small) -> dict[str, Any]:
         "columns": small.values.shape[-1],
         "channels": dict(zip(small.axes, small.values.shape, strict=True)).get("c", 1),
         "timepoints": dict(zip(small.axes, small.values.shape, strict=True)).get("t", 1),
-        "uniform": small.affine is not None,
+        "uniform": small.geometry.get("uniform", small.affine is not None),
         "dtype": str(small.values.dtype),
         "shape": "x".join(map(str, small.values.shape)),
         "files": len(small.files),

@@ -44,6 +44,21 @@ class Slice(NamedTuple):
     frame: int
     tile: int
     """-1: the whole frame."""
+    sop_instance_uid: str | None = None
+    """As the store has it."""
+    size: int | None = None
+    """Bytes of the file when it was converted."""
+    mtime_ns: int | None = None
+
+
+class Identity(NamedTuple):
+    """What a header says of its image beside its pixels and its place; None where it does not say."""
+
+    sop_instance_uid: str | None
+    series_uid: str | None
+    study_uid: str | None
+    modality: str | None
+    instance_number: int | None
 
 
 class Place(NamedTuple):
@@ -75,6 +90,26 @@ class SourceFile:
     """A DICOM file as pydicom reads it."""
 
     dataset: Dataset
+    size: int
+    mtime_ns: int
+
+    def identity(self) -> Identity:
+        """Return the UIDs, the modality and the instance number."""
+        names = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "Modality")
+        uid, series, study, modality = (str(self.dataset.get(name) or "").strip() or None for name in names)
+        try:
+            number = int(self.dataset.get("InstanceNumber"))
+        except (TypeError, ValueError):
+            number = None
+        return Identity(uid, series, study, modality, number)
+
+    def rescale(self, frame: int) -> tuple[float, float] | None:
+        """Return slope and intercept of a frame; None where a Modality LUT stands in for them, or none is there."""
+        item = self._item("PixelValueTransformationSequence", frame)
+        declared = any(name in item for name in ("RescaleSlope", "RescaleIntercept"))
+        if self.dataset.get("ModalityLUTSequence") or "DoseGridScaling" in self.dataset or not declared:
+            return None
+        return self._transform(frame)
 
     def place(self, one: Slice) -> Place | None:
         """Return where the header puts a frame; None for mosaics and where it does not say."""
@@ -231,9 +266,10 @@ def open_source(path: str) -> SourceFile | None:
     try:
         with open_location(path) as reader:
             dataset = dcmread(reader.file(), force=True)
+            size, mtime_ns = reader.size, reader.mtime_ns
     except Exception:  # noqa: BLE001 - a damaged file makes pydicom raise anything; then it cannot bear witness
         return None
-    return SourceFile(dataset) if "Rows" in dataset else None
+    return SourceFile(dataset, size, mtime_ns) if "Rows" in dataset else None
 
 
 def _difference(expected: Array, values: Array, tolerance: float) -> str | None:

@@ -185,9 +185,9 @@ def other_row(store: Path) -> None:
         (swap_slices, {"hash", "pixels"}),
         (lose_a_shard, {"shard", "hash", "pixels"}),
         (lose_a_chunk, {"hash", "pixels"}),
-        (wrong_affine, {"position"}),
-        (swapped_in_plane_spacing, {"spacing", "shape"}),
-        (turned_axes, {"direction"}),
+        (wrong_affine, {"position", "attributes"}),
+        (swapped_in_plane_spacing, {"spacing", "shape", "attributes"}),
+        (turned_axes, {"direction", "attributes"}),
         (hidden_residual, {"position"}),
         (lose_a_volume, {"tables"}),
         (unknown_volume, {"tables"}),
@@ -311,7 +311,7 @@ def test_colour_is_inside_a_slice(tmp_path: Path) -> None:
     dims = {"c": {"role": "colour", "values": ["R", "G", "B"]}}
     path = f"{series.study_uid}/{series.series_uid}/0.ome.zarr"
     rgb = {"photometric_interpretation": "RGB"}
-    small = Small(series.values, "czyx", path=path, files=series.paths, intensity=rgb, dims=dims, modality="US")
+    small = Small(series.values, "czyx", path=path, files=series.paths, intensity=rgb, dims=dims, modality="OT")
     assert passes(tmp_path, small).findings.decoded == 1
 
 
