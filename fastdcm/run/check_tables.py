@@ -48,10 +48,10 @@ def check_tables(store: Store, *, changed: bool) -> Iterator[Mismatch]:
     ``changed`` says that volumes are not those of the last run, and that nobody knows which.
     """
     report = _report(store.place)
-    text = "volumes are not those that the last run published: another was put in the place of one"
-    found = [("", text)] if changed else []
+    found = list(_check_volumes(store))
+    if changed and not found:
+        found.append(("", "a volume is not the one that the last run published: another was put in its place"))
     found += [
-        *_check_volumes(store),
         *_check_generations(store, report),
         *_check_hashes(store.place, report),
         *_check_files(store.place, report),
