@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import struct
+import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -325,3 +328,50 @@ def test_the_syntax_of_the_header_decides_nothing_that_the_bytes_do_not(tmp_path
     stream = bytes(ic.jpegls_encode(VALUES[0].view("u2")))
     source = write(tmp_path / "a", pixel_format(VALUES[0], EXPLICIT), items(stream), undefined=True)
     assert np.array_equal(read_good(source, "int16"), VALUES[0])
+
+
+# ---------------------------------------------------------------------------- what fails for a moment
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, number: int, times: int) -> list[float]:
+    """Let opening a file fail some times (-1: always); return the pauses that follow."""
+    real, calls, pauses = os.open, count(), list[float]()
+
+    def open_file(*arguments: Any, **more: Any) -> int:
+        if not 0 <= times <= next(calls):
+            raise OSError(number, os.strerror(number))
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(os, "open", open_file)
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    return pauses
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EAGAIN, errno.ETIMEDOUT])
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_fails_for_a_moment_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, times: int
+) -> None:
+    sources = [jpegls(tmp_path, VALUES[:1]), jpegls(tmp_path, VALUES[1:2])]
+    pauses = failing(monkeypatch, number, times)
+    out, read = read_all(sources, value_rule("int16"), (9, 7))
+    assert read.faults == ()
+    assert np.array_equal(out, VALUES[:2])
+    assert pauses == [0.1, 1.0][:times]
+
+
+def test_a_dead_disk_is_waited_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = [jpegls(tmp_path, VALUES[k : k + 1]) for k in range(4)]
+    pauses = failing(monkeypatch, errno.EIO, -1)
+    _, read = read_all(sources, value_rule("int16"), (9, 7))
+    assert [(fault.cell, fault.code) for fault in read.faults] == [(k, Code.UNREADABLE) for k in range(4)]
+    assert pauses == [0.1, 1.0]
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENOENT])
+def test_what_will_not_pass_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    sources = [jpegls(tmp_path, VALUES[:1])]
+    pauses = failing(monkeypatch, number, -1)
+    _, read = read_all(sources, value_rule("int16"), (9, 7))
+    assert len(read.faults) == 1
+    assert pauses == []
