@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from fastdcm.errors import Code, Outcome, UsageError
+from fastdcm.errors import Code, Outcome, SourceError, UsageError
 from fastdcm.model import Index
+from fastdcm.objects import is_url
 from fastdcm.run.execute import Engine, map_tasks
 from fastdcm.run.progress import Callback, Progress, silent
 
@@ -117,14 +118,17 @@ def scan_headers(
     UsageError
         No source, a source that is not there, or no file in any.
     """
-    from fastdcm.scan.find import find_files
+    from fastdcm.scan.find import absolute_source, find_files
     from fastdcm.scan.index import slim
     from fastdcm.scan.kept import new_or_changed, open_kept
 
-    roots = tuple(os.path.abspath(os.fspath(source)) for source in sources)
-    missing = [repr(os.fspath(source)) for source in sources if not os.path.lexists(source)]
-    if missing or not roots:
+    missing = [repr(source) for source in sources if not (is_url(source) or os.path.lexists(source))]
+    if missing or not sources:
         raise UsageError(f"no such file or folder: {', '.join(missing)}" if missing else "no source given")
+    try:
+        roots = tuple(absolute_source(source) for source in sources)
+    except SourceError as error:
+        raise UsageError(f"a source cannot be read: {error.message}") from None
     started_ns, walked, asked, done = time.time_ns(), 0, 0, 0
     kept = open_kept(earlier, roots) if earlier is not None else None
     held = np.zeros(0 if kept is None else kept.rows, np.bool_)
@@ -190,7 +194,7 @@ def _without(
         (number, encode_path(os.path.relpath(os.path.abspath(folder), root)))
         for number, root in enumerate(roots)
         for folder in ignore
-        if os.path.commonpath([root, os.path.abspath(folder)]) == root
+        if not (is_url(root) or is_url(folder)) and os.path.commonpath([root, os.path.abspath(folder)]) == root
     ]
     if not inside:
         yield from files

@@ -13,6 +13,7 @@ import numpy as np
 
 from fastdcm.load.catalog import inside
 from fastdcm.model import Json
+from fastdcm.objects import is_url
 from fastdcm.places import Place, table_file, work_folder
 from fastdcm.run.witness import Slice
 
@@ -73,7 +74,7 @@ def source_roots(store: Place, sources: Sequence[str] | None, work: str | Path |
             sources = json.loads((work_folder(store.absolute(), work) / "sources.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return ()
-    return tuple(str(path if Path(path).is_dir() else Path(path).parent) for path in sources or ())
+    return tuple(map(_source_root, sources or ()))
 
 
 def journal_digests(store: Place, work: str | Path | None) -> dict[str, str]:
@@ -124,12 +125,20 @@ def slice_of(frame: Json, files: FileRows, roots: tuple[str, ...]) -> Slice:
     return Slice(cell_of(frame), path, frame["frame"] or 0, tile, uid, size, mtime_ns)
 
 
+def _source_root(source: str) -> str:
+    from fastdcm.scan.find import absolute_source, source_root
+
+    if is_url(source):
+        return source_root(absolute_source(source))
+    return str(source if Path(source).is_dir() else Path(source).parent)
+
+
 def _location(root: str, path: str) -> str:
     """Return where a file is; what is inside an archive is looked up there, and is no path."""
     from fastdcm.scan.location import decode_path
 
     file, mark, member = decode_path(path).partition("\0")
-    return str(Path(root) / inside(file)) + mark + member
+    return (f"{root}{inside(file)}" if is_url(root) else str(Path(root) / inside(file))) + mark + member
 
 
 def cell_of(frame: Json) -> tuple[int, int, int]:

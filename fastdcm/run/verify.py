@@ -23,6 +23,7 @@ from fastdcm.load.catalog import inside
 from fastdcm.load.volume import Store, Volume
 from fastdcm.load.volume import open as open_path
 from fastdcm.model import Json, Options, Resources
+from fastdcm.objects import is_url
 from fastdcm.places import Place, place_of
 from fastdcm.run.check_slices import SliceWitness
 from fastdcm.run.check_tables import check_tables, is_changed
@@ -150,10 +151,11 @@ def _files(store: Place) -> FileRows | None:
 
 
 def _any_is_there(store: Place, files: FileRows, roots: tuple[str, ...]) -> bool:
-    from fastdcm.scan import location
+    from fastdcm.scan.location import parts_of
 
     slices = (slice_of(frame, files, roots) for _, frames in stored_frames(store) for frame in frames)
-    return any(one.path and Path(location.place_of(one.path).path).is_file() for one in slices)
+    paths = (parts_of(one.path).path for one in slices if one.path)
+    return any(is_url(path) or Path(path).is_file() for path in paths)
 
 
 def _slice_counts(store: Store) -> npt.NDArray[np.int64]:

@@ -14,14 +14,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 from fastdcm.errors import PAUSES_S, Code, Outcome, SourceError, may_pass
+from fastdcm.objects import is_url
 from fastdcm.scan.archive import Archive, fault_of, has_archive_name
 from fastdcm.scan.location import MARK, decode_path, encode_path, member_location, path_bytes
 from fastdcm.scan.opened import archive_of, holds_images, is_too_deep, stat_location
+from fastdcm.scan.remote import absolute_url, files_below
 from fastdcm.scan.zip_list import NEVER_READ, Kind
 
 __all__ = [
     "Fault",
     "FoundFile",
+    "absolute_source",
     "decode_path",
     "encode_path",
     "find_files",
@@ -76,6 +79,8 @@ class _Archive(NamedTuple):
 
 def source_root(source: str) -> str:
     """Return the folder that the paths of a source are relative to: itself, or where the single file lies."""
+    if is_url(source):
+        return source[: source.rindex("/") + 1]
     return source if os.path.isdir(source) else os.path.dirname(source)
 
 
@@ -104,7 +109,7 @@ def find_files(sources: Sequence[str], *, sizes: bool = False) -> Iterator[Found
     Parameters
     ----------
     sources : sequence of str
-        Files or folders.
+        Files, folders and URLs, as ``absolute_source`` gives them.
     sizes : bool
         Ask for the size and time of every file, one system call each.
 
@@ -120,6 +125,9 @@ def find_files(sources: Sequence[str], *, sizes: bool = False) -> Iterator[Found
 
 def _find_source(number: int, source: str, pool: ThreadPoolExecutor, sizes: bool) -> Iterator[FoundFile]:
     """Depth first; a folder sorts as its name and a slash, which makes the order that of whole paths."""
+    if is_url(source):
+        yield from _find_remote(number, source, sizes)
+        return
     try:
         status = os.stat(source)
     except OSError as error:
@@ -200,6 +208,44 @@ def _list_folder(number: int, folder: _Folder, sizes: bool, *, last: bool) -> li
         plain.sort()
         return [FoundFile(number, path) for path in plain]
     return [others.get(key) or FoundFile(number, key) for key in sorted([*plain, *others])]
+
+
+# ---------------------------------------------------------------------------- URLs
+
+
+def absolute_source(source: str) -> str:
+    """Return a source that means the same everywhere: an absolute path; a URL, with a slash at its end if a folder.
+
+    Raises
+    ------
+    UsageError, SourceError
+        It is no URL that can be read; the server cannot be asked.
+    """
+    return absolute_url(source) if is_url(source) else os.path.abspath(source)
+
+
+def _find_remote(number: int, url: str, sizes: bool) -> Iterator[FoundFile]:
+    """Yield the objects below a URL that ends with a slash; another one is an object itself."""
+    if not url.endswith("/"):
+        yield from _find_archive(number, url, encode_path(url.rpartition("/")[2]))
+        return
+    items: dict[str, FoundFile | _Archive] = {}
+    try:
+        for key, size, mtime_ns in files_below(url):
+            text, name = encode_path(key), key.rpartition("/")[2]
+            error = _apple_double(name)
+            if error is None and has_archive_name(name):
+                items |= _both(url + key, text)
+            else:
+                items[text] = FoundFile(number, text, size, mtime_ns, error)
+    except SourceError as unread:
+        items[""] = FoundFile(number, ".", 0, 0, Fault(Outcome.FAILED, unread.code, unread.message))
+    for text in sorted(items):
+        item = items.pop(text)
+        if isinstance(item, FoundFile):
+            yield with_status(item, url + decode_path(item.path)) if sizes and not item.error else item
+        else:
+            yield from _own_row(number, item.path, item.relative) if item.own else _member_rows(number, item)
 
 
 # ---------------------------------------------------------------------------- archives

@@ -58,7 +58,7 @@ def decode_path(text: str) -> str:
     return os.fsdecode(path_bytes(text))
 
 
-class Place(NamedTuple):
+class Parts(NamedTuple):
     """The parts of a location."""
 
     path: str
@@ -67,10 +67,10 @@ class Place(NamedTuple):
     """Names, the outermost first; none: the file itself."""
 
 
-def place_of(location: str | bytes) -> Place:
+def parts_of(location: str | bytes) -> Parts:
     """Take a location apart."""
     path, mark, members = _as_text(location).partition(_NUL)
-    return Place(path, tuple(members.split(MARK)) if mark else ())
+    return Parts(path, tuple(members.split(MARK)) if mark else ())
 
 
 def member_location(archive: str, name: str) -> str:
@@ -80,7 +80,7 @@ def member_location(archive: str, name: str) -> str:
 
 def base_name(location: str) -> str:
     """Return the last part of the name of a file, or of the innermost member."""
-    path, members = place_of(location)
+    path, members = parts_of(location)
     return (members[-1] if members else path).rpartition("/")[2]
 
 

@@ -12,9 +12,11 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 from fastdcm.errors import Code, SourceError
+from fastdcm.objects import is_url
 from fastdcm.scan.archive import Archive, has_archive_name, read_archive
-from fastdcm.scan.location import Place, is_member, member_location, place_of
+from fastdcm.scan.location import Parts, is_member, member_location, parts_of
 from fastdcm.scan.reading import LocalFile, Reader, Spool, Unpacked, blocks_of
+from fastdcm.scan.remote import RemoteFile, status_of
 from fastdcm.scan.sniff import HEAD_BYTES, not_dicom
 from fastdcm.scan.zip_list import NEVER_READ, Kind
 
@@ -27,11 +29,12 @@ MEMBERS_KEPT = 2**21
 
 def is_plain(location: str | bytes) -> bool:
     """Whether a location is a path that the operating system opens."""
-    return not is_member(location)
+    text = location if isinstance(location, str) else os.fsdecode(location)
+    return "\0" not in text and ("://" not in text or not is_url(text))
 
 
 def open_location(location: str | bytes) -> Reader:
-    """Open a file, or a member of an archive.
+    """Open a file, an object, or a member of an archive.
 
     Raises
     ------
@@ -40,9 +43,9 @@ def open_location(location: str | bytes) -> Reader:
     SourceError
         It is no regular file (``unreadable``); the archive is broken or has no such member any more.
     """
-    if is_plain(location):
-        return LocalFile(location)
-    return _member_at(place_of(location))
+    if is_member(location):
+        return _member_at(parts_of(location))
+    return LocalFile(location) if is_plain(location) else RemoteFile(os.fsdecode(location))
 
 
 def stat_location(location: str | bytes) -> tuple[int, int]:
@@ -68,12 +71,12 @@ def archive_of(location: str) -> Archive | None:
     OSError, SourceError
         It cannot be read.
     """
-    return _archive_at(place_of(location))
+    return _archive_at(parts_of(location))
 
 
 def is_too_deep(location: str) -> bool:
     """Whether an archive lies inside too many others to be opened."""
-    return len(place_of(location).members) >= LEVELS_MAX
+    return len(parts_of(location).members) >= LEVELS_MAX
 
 
 def holds_images(archive: Archive, location: str) -> bool:
@@ -118,12 +121,12 @@ class _Kept(NamedTuple):
 
 
 _lock = threading.Lock()
-_kept: OrderedDict[Place, _Kept] = OrderedDict()
-_busy: dict[Place, threading.Lock] = {}
+_kept: OrderedDict[Parts, _Kept] = OrderedDict()
+_busy: dict[Parts, threading.Lock] = {}
 """While an archive is listed, others wait for it in place of listing it too."""
 
 
-def _archive_at(place: Place) -> Archive | None:
+def _archive_at(place: Parts) -> Archive | None:
     with _lock:
         turn = _busy.setdefault(place, threading.Lock())
     with turn:
@@ -141,26 +144,28 @@ def _archive_at(place: Place) -> Archive | None:
         return archive
 
 
-def _identity(place: Place) -> object:
+def _identity(place: Parts) -> object:
     """Return what stays the same while an archive does: of a nested one what was listed of the one around it."""
     if place.members:
-        return _archive_at(Place(place.path, place.members[:-1]))
+        return _archive_at(Parts(place.path, place.members[:-1]))
+    if not is_plain(place.path):
+        return status_of(place.path)
     about = os.stat(place.path)
     return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns
 
 
-def _member_at(place: Place) -> Reader:
-    archive = _archive_at(Place(place.path, place.members[:-1]))
+def _member_at(place: Parts) -> Reader:
+    archive = _archive_at(Parts(place.path, place.members[:-1]))
     row = -1 if archive is None else archive.row(place.members[-1])
     if archive is None or row < 0:
         raise SourceError(Code.CHANGED, "the archive changed after the scan: it has no such member now; run it again")
     return archive.open(row)
 
 
-def _reader(place: Place) -> Reader:
+def _reader(place: Parts) -> Reader:
     """Return a reader of an archive, for any place in it and any thread."""
     if not place.members:
-        return LocalFile(place.path)
+        return open_location(place.path)
     inner = _member_at(place)
     if not isinstance(inner, Unpacked):
         return inner

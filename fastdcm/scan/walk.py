@@ -79,7 +79,7 @@ def walk_files(paths: Sequence[bytes], wanted: Sequence[int], stops: Sequence[in
         return walk_files_python(paths, wanted, stops)
     joined = b"\0".join([*paths, b""])
     count = len(paths)
-    if joined.count(b"\0") > count:
+    if joined.count(b"\0") > count or b"://" in joined:
         return _walk_both(paths, wanted, stops)
     tags = (np.asarray(wanted, "<u4").tobytes(), np.asarray(stops, "<u4").tobytes())
     facts, codes, data, places = _compiled.walk_files(joined, count, *tags)
@@ -93,6 +93,8 @@ def walk_files(paths: Sequence[bytes], wanted: Sequence[int], stops: Sequence[in
 def _walk_both(paths: Sequence[bytes], wanted: Sequence[int], stops: Sequence[int]) -> Walked:
     """Walk files of which some are no files of the system: those are for Python's walk."""
     plain = np.array([is_plain(path) for path in paths], np.bool_)
+    if plain.all():  # strange names
+        plain[:] = False
     facts = np.zeros((len(paths), len(Fact)), np.int64)
     codes = np.full((len(wanted), len(paths)), -1, np.int32)
     values: list[Values] = [Values.of(())] * len(wanted)

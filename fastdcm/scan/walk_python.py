@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastdcm.errors import SourceError
-from fastdcm.scan.location import is_member
-from fastdcm.scan.opened import open_location
+from fastdcm.scan.opened import is_plain, open_location
 from fastdcm.scan.reading import Reader
 
 FIRST_READ_BYTES = 8192
@@ -237,7 +236,7 @@ class _FileWalk:
         except OSError as error:
             self.facts[Fact.STATUS], self.facts[Fact.ERRNO] = Status.UNREADABLE, error.errno or 0
         except SourceError:  # pydicom's reader says what is wrong with an archive
-            self.facts[Fact.STATUS] = Status.REFERENCE if is_member(path) else Status.NOT_DICOM
+            self.facts[Fact.STATUS] = Status.NOT_DICOM if is_plain(path) else Status.REFERENCE
 
     def file(self, reader: Reader) -> Status:
         self.facts[Fact.SIZE], self.facts[Fact.MTIME_NS] = reader.size, reader.mtime_ns

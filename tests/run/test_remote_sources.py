@@ -1,0 +1,123 @@
+"""Sources at URLs give what the same folder gives."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+import fastdcm
+from fastdcm.errors import UsageError
+from fastdcm.load.volume import Store
+from fastdcm.objects import forget_stores
+from tests import dicomgen
+from tests.archives import files_of, tar_bytes, zip_bytes
+from tests.s3server import s3_server
+
+
+class Ranges(SimpleHTTPRequestHandler):
+    """A file server that knows ranges and ETags, which Python's own does not."""
+
+    def log_message(self, *words: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        path = Path(self.translate_path(self.path))
+        if not path.is_file():
+            super().do_GET()
+            return
+        data, wanted = path.read_bytes(), self.headers.get("Range", "")
+        start, _, end = wanted.removeprefix("bytes=").partition("-")
+        part = data[int(start) : int(end) + 1] if wanted else data
+        self.send_response(206 if wanted else 200)
+        if wanted:
+            self.send_header("Content-Range", f"bytes {start}-{int(start) + len(part) - 1}/{len(data)}")
+        self.send_header("Content-Length", str(len(part)))
+        self.send_header("Last-Modified", self.date_time_string(path.stat().st_mtime))
+        self.send_header("ETag", f'"{path.stat().st_mtime_ns}-{len(data)}"')
+        self.end_headers()
+        self.wfile.write(part)
+
+
+@contextmanager
+def http_server(folder: Path) -> Iterator[str]:
+    """Serve a folder on loopback."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Ranges, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+        forget_stores()
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Path:
+    """Return a folder with two series, a text, and one more series in archives."""
+    folder = tmp_path / "export"
+    dicomgen.make_series(folder / "ct scan", n=4, series="ct")
+    dicomgen.make_series(folder / "mr", n=3, modality="MR", series="mr")
+    (folder / "notes.txt").write_bytes(b"no DICOM")
+    dicomgen.make_series(tmp_path / "more", n=3, series="more")
+    (folder / "more.zip").write_bytes(zip_bytes(files_of(tmp_path / "more")))
+    dicomgen.make_series(tmp_path / "last", n=2, series="last")
+    (folder / "mr" / "last.tar.gz").write_bytes(tar_bytes(files_of(tmp_path / "last"), "w:gz"))
+    return folder
+
+
+def volumes_of(store: Path) -> dict[str, bytes]:
+    opened = fastdcm.open(store)
+    assert isinstance(opened, Store)
+    return {volume.path.relative_to(store).as_posix(): volume.numpy().tobytes() for volume in opened.volumes}
+
+
+def check(source: str, export: Path, tmp_path: Path) -> list[str]:
+    """Convert the folder and the URL, compare, verify; return the paths that the URL's store names."""
+    fastdcm.convert(export, tmp_path / "local.zarr")
+    report = fastdcm.convert(source, tmp_path / "remote.zarr")
+    local, remote = (
+        pq.read_table(tmp_path / name / "files.parquet").to_pylist() for name in ("local.zarr", "remote.zarr")
+    )
+    assert [row["outcome"] for row in remote] == [row["outcome"] for row in local]
+    assert report.outcomes["converted"] == 12
+    assert volumes_of(tmp_path / "remote.zarr") == volumes_of(tmp_path / "local.zarr")
+    verified = fastdcm.verify(tmp_path / "remote.zarr", source)
+    assert (verified.mismatches, verified.findings.decoded, verified.findings.absent) == ((), 12, 0)
+    again = fastdcm.convert(source, tmp_path / "remote.zarr")
+    assert again.volumes["written"] == 0
+    return [row["path"] for row in remote]
+
+
+def test_a_bucket_is_a_folder(export: Path, tmp_path: Path) -> None:
+    with s3_server() as boto:
+        for name, data in files_of(export).items():
+            boto.put_object(Bucket="bucket", Key=f"in/{name}", Body=data)
+        paths = check("s3://bucket/in", export, tmp_path)
+        found = fastdcm.scan("s3://bucket/in/more.zip")
+        assert found.table["slices"].to_pylist() == [3]
+    assert paths[0].startswith("ct scan/")
+    assert any(path.startswith("more.zip!/") for path in paths)
+
+
+def test_index_pages_are_a_folder(export: Path, tmp_path: Path) -> None:
+    with http_server(tmp_path) as url:
+        paths = check(f"{url}/export/", export, tmp_path)
+        found = fastdcm.scan([f"{url}/export/more.zip", f"{url}/export/mr/last.tar.gz"])
+        assert sorted(found.table["slices"].to_pylist()) == [2, 3]
+    assert len(paths) == 13
+
+
+def test_what_cannot_be_reached_is_said(tmp_path: Path) -> None:
+    with http_server(tmp_path) as url:
+        pass
+    with pytest.raises(UsageError, match="no connection"):
+        fastdcm.scan(f"{url}/one.dcm", workers=1)
