@@ -61,8 +61,12 @@ class Url:
 
     def keys(self) -> Iterator[str]:
         """Yield the keys of all objects below, relative to this place, in their order. Raises OSError."""
+        yield from (found.key for found in self.listed())
+
+    def listed(self) -> Iterator[objects.ListedObject]:
+        """Yield all objects below with their sizes and times, in the order of their keys. Raises OSError."""
         with _as_oserror():
-            yield from (found.key for found in objects.list_objects(self.text))
+            yield from objects.list_objects(self.text)
 
     def read_bytes(self) -> bytes:
         """Return the object. Raises OSError, FileNotFoundError where there is none."""
@@ -115,6 +119,11 @@ def table_file(place: Place) -> Path | BinaryIO:
     return place if isinstance(place, Path) else io.BytesIO(place.read_bytes())
 
 
+def is_marker(key: str) -> bool:
+    """Tell whether a key below a store is the marker of a volume: it is written last, and says that all is there."""
+    return _MARKER.fullmatch(key) is not None
+
+
 def published_volumes(store: Place) -> Iterator[str]:
     """Yield the paths ``<study>/<series>/<n>.ome.zarr`` of volumes that are there: those that have their marker.
 
@@ -125,6 +134,6 @@ def published_volumes(store: Place) -> Iterator[str]:
     """
     marker = "/zarr.json"
     if isinstance(store, Url):
-        yield from (key[: -len(marker)] for key in store.keys() if _MARKER.fullmatch(key))  # noqa: SIM118 - no mapping
+        yield from (key[: -len(marker)] for key in store.keys() if is_marker(key))  # noqa: SIM118 - no mapping
     else:
         yield from (path.parent.relative_to(store).as_posix() for path in store.glob(f"*/*/*.ome.zarr{marker}"))

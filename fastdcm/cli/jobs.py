@@ -19,6 +19,7 @@ from fastdcm.cli.printing import print_table, say_json, say_lines, warn
 @opt.tolerances
 @opt.storage
 @opt.rerun
+@opt.single_writer
 @opt.resources
 @opt.several(opt.task_timeout, opt.dry_run, opt.as_json)
 def convert(sources: tuple[str, ...], dest: str, *, dry_run: bool, as_json: bool, **options: Any) -> int:

@@ -202,4 +202,7 @@ selection = several(where, image_type, no_localizers, no_derived)
 storage = several(values, codec, chunks, shard, metadata, invert_monochrome1)
 policies = several(on_gap, on_bad_frame, on_conflict)
 resources = several(workers, threads, memory, scheduler)
+single_writer = click.option(
+    "--single-writer", is_flag=True, help="DEST is on a server without exclusive create, and no other run works on it."
+)
 rerun = several(overwrite, no_resume, work)

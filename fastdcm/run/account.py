@@ -302,6 +302,7 @@ def write_account(run: Run, engine: Engine, state: State, outcomes: Outcomes, re
     if is_written(run.target.dest, tables, root):
         return
     document = _report_document(run, engine, report, generation) | {"hashes": {"volumes": volumes}}
+    run.target.check()
     with writing("the tables"):
         write_tables(run.target.dest, tables, document, root, generation)
 

@@ -61,6 +61,7 @@ def convert(  # noqa: PLR0913 - one keyword an option of the command line
     no_resume: bool = False,
     dry_run: bool = False,
     work: Source | None = None,
+    single_writer: bool = False,
     tolerances: Tolerances | None = None,
     progress: Callback | None = None,
 ) -> Report:
@@ -71,7 +72,8 @@ def convert(  # noqa: PLR0913 - one keyword an option of the command line
     sources : path or sequence of path
         Files and folders; folders are walked.
     dest : path
-        Of the store: absent, empty, or a store of an earlier run, which is brought up to date.
+        Of the store: absent, empty, or a store of an earlier run, which is brought up to date. ``s3://``, ``gs://`` and
+        ``az://`` too.
     where : str, optional
         SQL expression over the columns of the catalogue; volumes for which it is not true are left out.
     image_type : str, optional
@@ -112,7 +114,9 @@ def convert(  # noqa: PLR0913 - one keyword an option of the command line
     dry_run : bool
         Return the plan in ``Report.plan``; write nothing.
     work : path, optional
-        Working folder, on the file system of ``dest``; ``DEST.work`` by default.
+        Working folder, on the file system of ``dest``; ``DEST.work`` by default, of a URL in the current folder.
+    single_writer : bool
+        ``dest`` is on a server without exclusive create: no other run may work on it, and nothing guards that.
     tolerances : Tolerances, optional
         When two numbers of the headers mean the same.
     progress : callable, optional
@@ -158,7 +162,7 @@ def convert(  # noqa: PLR0913 - one keyword an option of the command line
     )
     check_options(options, resources)
     found = source_list(sources)
-    target = check_target(dest, work)
+    target = check_target(dest, work, single_writer=single_writer)
     run = Run(target, options, progress or silent, rebuild=overwrite or no_resume, forget=no_resume)
     with start_engine(resources) as engine:
         return dry(run, engine, found) if dry_run else run_conversion(run, engine, found)
@@ -210,9 +214,9 @@ def run_conversion(run: Run, engine: Engine, sources: Sequence[str]) -> Report:
 
 def scan_sources(run: Run, engine: Engine, sources: Sequence[str], ours: Sequence[Path] = ()) -> Scanned:
     """Read the headers that the index of the last run does not have; what is ours, or the run's, is no input."""
-    ours = (run.target.dest, run.target.work, *ours)
+    folders = (str(run.target.dest), run.target.work, *ours)
     earlier = None if run.rebuild else str(run.target.index)
-    return scan_headers(engine, sources, ours, run.progress, earlier=earlier)
+    return scan_headers(engine, sources, folders, run.progress, earlier=earlier)
 
 
 def keep_index(folder: Path, index: Index, started_ns: int) -> None:
@@ -227,5 +231,5 @@ def keep_index(folder: Path, index: Index, started_ns: int) -> None:
 
 def known_journal(run: Run) -> Journal:
     """Return what earlier runs left, but not the frames that could not be read for a reason that may have passed."""
-    journal = load_journal(run.target.dest, run.target.work)
+    journal = load_journal(run.target.dest, run.target.work, alone=run.target.alone)
     return replace(journal, bad={}) if run.forget else journal

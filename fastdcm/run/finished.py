@@ -11,10 +11,12 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastdcm.errors import Code, Outcome
 from fastdcm.model import FORMAT_VERSION, Json
+from fastdcm.places import Url, is_marker, table_file
 from fastdcm.run.account import Run, State, root_of, versions
 from fastdcm.run.ledger import Outcomes
 from fastdcm.run.records import JOURNAL, SOURCES
@@ -143,20 +145,31 @@ def _state(target: Target) -> str:
         Some of it is gone.
     """
     digest = hashlib.sha256()
-    for path in _files(target):
-        status = os.stat(path)
-        digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+    for path, size, mtime_ns in _files(target):
+        digest.update(f"{path}\0{size}\0{mtime_ns}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
-def _files(target: Target) -> Iterator[str]:
+def _files(target: Target) -> Iterator[tuple[str, int, int]]:
+    """Yield path, size and date of files of the working folder, of the tables and of the volumes' markers."""
+    paths = [f"{target.work}/{name}" for name in _WORK_FILES]
+    if isinstance(target.dest, Url):
+        found = (item for item in target.dest.listed() if item.key in _STORE_FILES or is_marker(item.key))
+        yield from ((item.key, item.size, item.mtime_ns) for item in found)
+    else:
+        paths += [f"{target.dest}/{name}" for name in _STORE_FILES]
+        paths += [f"{target.dest}/{volume}/zarr.json" for volume in _volumes(target.dest)]
+    for path in paths:
+        status = os.stat(path)
+        yield path, status.st_size, status.st_mtime_ns
+
+
+def _volumes(dest: Path) -> Iterator[str]:
     import pyarrow.parquet
 
-    yield from (f"{target.work}/{name}" for name in _WORK_FILES)
-    yield from (f"{target.dest}/{name}" for name in _STORE_FILES)
-    with pyarrow.parquet.ParquetFile(target.dest / "catalog.parquet") as catalog:
+    with pyarrow.parquet.ParquetFile(dest / "catalog.parquet") as catalog:
         for batch in catalog.iter_batches(columns=["volume"]):
-            yield from (f"{target.dest}/{volume}/zarr.json" for volume in batch.column(0).to_pylist())
+            yield from batch.column(0).to_pylist()
 
 
 def _failures(target: Target, sources: tuple[str, ...]) -> Iterator[Failure]:
@@ -166,7 +179,9 @@ def _failures(target: Target, sources: tuple[str, ...]) -> Iterator[Failure]:
     import pyarrow.parquet
 
     lost = pa.array([str(Outcome.FAILED), str(Outcome.CONFLICT)])
-    with pyarrow.parquet.ParquetFile(target.dest / "files.parquet") as files:  # read_table would import pandas
+    with pyarrow.parquet.ParquetFile(
+        table_file(target.dest / "files.parquet")
+    ) as files:  # read_table would import pandas
         for batch in files.iter_batches(columns=["source", "path", "outcome", "code", "message"]):
             for row in batch.filter(pc.is_in(batch.column("outcome"), lost)).to_pylist():
                 path = os.path.join(root_of(sources[row["source"]]), row["path"])

@@ -9,7 +9,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fastdcm.errors import TargetError, UsageError
 from fastdcm.model import Json
+from fastdcm.places import Place, Url, published_volumes, table_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,6 +27,7 @@ JOURNAL = "journal.jsonl"
 LOCK = "lock"
 SOURCES = "sources.json"
 _DOCUMENT_LIMIT_BYTES = 1 << 30
+_LAST = "last"
 
 
 class StoredFrame(NamedTuple):
@@ -155,8 +158,20 @@ def lock_work(work: Path) -> Iterator[None]:
         yield
 
 
-def load_journal(dest: Path, work: Path) -> Journal:
-    """Read the journal, or what the store's tables say where it is lost; lines cut short by a crash are left out."""
+def load_journal(dest: Place, work: Path, *, alone: bool = True) -> Journal:
+    """Read the journal, or what the store's tables say where it is lost; lines cut short by a crash are left out.
+
+    Parameters
+    ----------
+    dest : Path or Url
+        The store.
+    work : Path
+        The working folder.
+    alone : bool
+        No run of another working folder changed the store since: its journal tells all. It may have where the store is
+        in a bucket.
+    """
+    published = _published(dest, alone)
     volumes: dict[str, Record] = {}
     bad: dict[str, tuple[FrameNote, ...]] = {}
     patients: dict[str, str] = {}
@@ -170,12 +185,13 @@ def load_journal(dest: Path, work: Path) -> Journal:
         elif "patients" in line:
             patients |= line["patients"]
             owners |= line["owners"]
-        elif published_digest(dest / line["path"]) == line["digest"]:
+        elif published(line["path"]) in (line["digest"], _LAST):
             volumes[line["path"]] = Record(
                 line["path"], line["digest"], bool(line["notes"]), None, (journal, start, size)
             )
-    if not lines:
-        volumes, patients = _from_tables(dest)
+    if not lines or not alone:
+        stored, named = _from_tables(dest)
+        volumes, patients = {**stored, **volumes}, {**named, **patients}
     studies = sorted({path.split("/")[0] for path in volumes})  # what was named and never published is free again
     return Journal(
         volumes,
@@ -225,12 +241,32 @@ def write_sources(work: Path, sources: Sequence[str]) -> None:
     partial.replace(work / SOURCES)
 
 
-def published_digest(volume: Path) -> str | None:
-    """Return the digest in a published volume's attributes; None where there is no such volume."""
+def _published(dest: Place, alone: bool) -> Callable[[str], str | None]:
+    """Return what tells the digest of a published volume; ``_LAST`` where it is that of its last line for certain.
+
+    In a bucket, where the documents are not all read: a marker is put after its line is in the journal, and taken away
+    before the next.
+    """
+    if not isinstance(dest, Url):
+        return lambda path: published_digest(dest / path)
     try:
-        if (volume / "zarr.json").stat().st_size > _DOCUMENT_LIMIT_BYTES:
+        there = list(published_volumes(dest))
+    except OSError as error:
+        raise TargetError(f"{dest}: {error}") from None
+    if alone:
+        return dict.fromkeys(there, _LAST).get
+    with ThreadPoolExecutor(16) as pool:
+        digests = dict(zip(there, pool.map(lambda path: published_digest(dest / path), there), strict=True))
+    return digests.get
+
+
+def published_digest(volume: Place) -> str | None:
+    """Return the digest in a published volume's attributes; None where there is no such volume."""
+    marker = volume / "zarr.json"
+    try:
+        if isinstance(marker, Path) and marker.stat().st_size > _DOCUMENT_LIMIT_BYTES:
             return None
-        document = json.loads((volume / "zarr.json").read_bytes())
+        document = json.loads(marker.read_bytes())
         return str(document["attributes"]["fastdcm"]["source"]["digest"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -287,14 +323,14 @@ def _journal_lines(journal: Journal) -> Iterator[bytes]:
         yield record.line().rstrip(b"\n") + b"\n"  # the last line of an interrupted run may lack its end
 
 
-def _from_tables(dest: Path) -> tuple[dict[str, Record], dict[str, str]]:
+def _from_tables(dest: Place) -> tuple[dict[str, Record], dict[str, str]]:
     """Return the records that catalog.parquet and frames.parquet hold."""
     if not (dest / "catalog.parquet").is_file() or not (dest / "frames.parquet").is_file():
         return {}, {}
     import pyarrow.parquet
 
-    catalog = pyarrow.parquet.read_table(dest / "catalog.parquet", memory_map=False).to_pylist()
-    frames = pyarrow.parquet.read_table(dest / "frames.parquet", memory_map=False)
+    catalog = pyarrow.parquet.read_table(table_file(dest / "catalog.parquet"), memory_map=False).to_pylist()
+    frames = pyarrow.parquet.read_table(table_file(dest / "frames.parquet"), memory_map=False)
     places = _runs(frames["volume"])
     volumes = {}
     for row in catalog:

@@ -134,6 +134,8 @@ def _write_round(
     def plans() -> Iterator[VolumePlan]:
         for volume in todo():
             series[volume.path] = volume.series
+            if publisher.make_room(volume.path):
+                state.records.pop(volume.path, None)
             yield state.plan_of(volume)
 
     try:
@@ -159,7 +161,7 @@ def _publish(run: Run, state: State, built: Built, publisher: Publisher) -> None
     cells = built.plan.volume.cells.ravel().tolist()
     notes = tuple(_note(built.plan, cells[cell], code, text) for cell, code, text in built.result.notes)
     record = Record.of(built.plan.path, built.plan.digest, row, stored_columns(built.plan), notes)
-    publisher.add(record, built.partial, built.result.bytes_written)
+    publisher.add(record, built)
     state.records[record.path] = record
     state.written.add(record.path)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastdcm.model import Index, Json
+from fastdcm.objects import put_file
+from fastdcm.places import Place, Url
 from fastdcm.run.ledger import Outcomes
 from fastdcm.run.records import Record, StoredColumns
 from fastdcm.store.commit import sync_path
@@ -168,14 +171,33 @@ class _Hashing:
         self.close()
 
 
-def write_tables(dest: Path, tables: Mapping[str, pa.Table], report: Json, root: bytes, generation: str) -> None:
+def write_tables(dest: Place, tables: Mapping[str, pa.Table], report: Json, root: bytes, generation: str) -> None:
     """Write ``<name>.parquet``, ``report.json`` and, last, the root ``zarr.json``: each complete or not at all.
 
     Raises
     ------
-    OSError
+    OSError, TargetError
         The target failed.
     """
+    if isinstance(dest, Url):
+        with tempfile.TemporaryDirectory(prefix="fastdcm-tables-") as folder:
+            for partial, final in _write_partials(Path(folder), tables, report, root, generation):
+                put_file(str(dest / final.name), partial)
+        return
+    partials = _write_partials(dest, tables, report, root, generation)
+    for partial, _ in partials:
+        sync_path(partial)
+    for partial, final in partials[:-1]:
+        partial.replace(final)
+    sync_path(dest)
+    partials[-1][0].replace(partials[-1][1])
+    sync_path(dest)
+
+
+def _write_partials(
+    dest: Path, tables: Mapping[str, pa.Table], report: Json, root: bytes, generation: str
+) -> list[tuple[Path, Path]]:
+    """Write the files under temporary names; return these and the final ones, the root last."""
     import pyarrow.parquet
 
     partials: list[tuple[Path, Path]] = []
@@ -193,13 +215,7 @@ def write_tables(dest: Path, tables: Mapping[str, pa.Table], report: Json, root:
         partial = dest / f".{name}.partial"
         partial.write_bytes(data)
         partials.append((partial, dest / name))
-    for partial, _ in partials:
-        sync_path(partial)
-    for partial, final in partials[:-1]:
-        partial.replace(final)
-    sync_path(dest)
-    partials[-1][0].replace(partials[-1][1])
-    sync_path(dest)
+    return partials
 
 
 def _file_hash(path: Path) -> str:
@@ -213,7 +229,7 @@ def _file_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def is_written(dest: Path, tables: Mapping[str, pa.Table], root: bytes) -> bool:
+def is_written(dest: Place, tables: Mapping[str, pa.Table], root: bytes) -> bool:
     """Tell whether the store holds these tables already: the root names their generation, and is written last."""
     try:
         same = (dest / "zarr.json").read_bytes() == root

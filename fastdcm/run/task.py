@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from fastdcm.errors import CheckError, Code
 from fastdcm.model import ArraySpec, FrameFault, ShardResult, ShardTask, VolumePlan
+from fastdcm.objects import is_url
 from fastdcm.series.layout import Region
 
 
@@ -54,6 +55,8 @@ class VolumeResult:
     notes: tuple[tuple[int, Code, str], ...]
     overflow: bool
     failed_check: str | None = None
+    marker: bytes = b""
+    """The group's ``zarr.json``, where the driver has to put it: into an object store."""
 
     @property
     def ready(self) -> bool:
@@ -225,6 +228,12 @@ def finish_volumes(volumes: Sequence[WrittenVolume]) -> tuple[VolumeResult, ...]
     return tuple(map(_complete, volumes, joined, documents))
 
 
+def joined_documents(written: WrittenVolume) -> tuple[VolumeResult, dict[str, bytes]]:
+    """Put the results of a volume's tasks together, and return its small files; none where it is not good."""
+    found = _joined(written)
+    return found, _documents(written, found)
+
+
 def _joined(written: WrittenVolume) -> VolumeResult:
     """Put the results of a volume's tasks, one or more, together."""
     starts = list(accumulate((_cell_count(written.plan, result) for result in written.results[:-1]), initial=0))
@@ -287,4 +296,8 @@ def _complete(written: WrittenVolume, found: VolumeResult, documents: dict[str, 
 
 def remove_partial(folder: str) -> None:
     """Remove what is left of an unfinished volume."""
+    if is_url(folder):
+        from fastdcm.store.upload import remove_volume
+
+        remove_volume(folder)
     shutil.rmtree(folder, ignore_errors=True)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from fastdcm.errors import Code, TargetError
 from fastdcm.model import FrameFault, Index, Options, ShardResult, ShardTask, VolumePlan
-from fastdcm.run.culprits import run_safely
+from fastdcm.objects import is_url
+from fastdcm.run.away import run_anywhere
 from fastdcm.run.execute import Engine, map_tasks
 from fastdcm.run.task import Unit, UnitResult, VolumeResult, WholeVolume, WrittenVolume, remove_partial
 
@@ -28,7 +29,8 @@ class Built(NamedTuple):
 
     plan: VolumePlan
     """As written: in the fallback type where that was needed."""
-    partial: Path
+    partial: str
+    """Folder in which it was built; in an object store its place."""
     result: VolumeResult
 
 
@@ -44,13 +46,13 @@ class _Open:
 class Writer:
     """The volumes in work. One object a run: it holds what is between a plan and its result, nothing else."""
 
-    def __init__(self, engine: Engine, index: Index, options: Options, partials: Path) -> None:
+    def __init__(self, engine: Engine, index: Index, options: Options, partials: str) -> None:
         self._engine, self._index, self._options, self._partials = engine, index, options, partials
         self._open: dict[str, _Open] = {}
         self._plans: dict[str, VolumePlan] = {}
         self._again: deque[VolumePlan] = deque()
         self._units: deque[Unit] = deque()
-        self._places: dict[str, Path] = {}
+        self._places: dict[str, str] = {}
         self._numbers = count()
 
     def write(self, plans: Iterable[VolumePlan], done: Callable[[int], None]) -> Iterator[Built]:
@@ -75,11 +77,12 @@ class Writer:
         """
         from fastdcm.store.commit import writing
 
-        with writing("the working folder"):
-            self._partials.mkdir(exist_ok=True)  # a run that builds nothing leaves the working folder untouched
+        if not is_url(self._partials):
+            with writing("the working folder"):
+                os.makedirs(self._partials, exist_ok=True)  # a run that builds nothing leaves it untouched
         stream = self._cut(plans)
         while True:
-            run = partial(run_safely, timeout_s=self._engine.task_timeout_s)
+            run = partial(run_anywhere, timeout_s=self._engine.task_timeout_s)
             for unit, result in map_tasks(run, self._following(stream), self._engine):
                 done(unit_bytes(unit))
                 yield from self._take(unit, result)
@@ -111,7 +114,7 @@ class Writer:
             self._plans[plan.path] = plan
             own = array_bytes(plan.array)
             if task_bytes(plan.array) < own:
-                tasks = tuple(shard_tasks(plan, self._index, str(self._partial(plan.path))))
+                tasks = tuple(shard_tasks(plan, self._index, self._partial(plan.path)))
                 self._open[plan.path] = _Open(plan, len(tasks))
                 yield from tasks
                 continue
@@ -129,15 +132,17 @@ class Writer:
         from fastdcm.series.sources import source_facts
 
         files = source_facts(self._index, np.unique(np.concatenate([plan.frames.instance for plan in plans])))
-        partials = [str(self._partial(plan.path)) for plan in plans]
+        partials = [self._partial(plan.path) for plan in plans]
         return tuple(
             WholeVolume(plan, partial, tuple(shard_tasks(plan, self._index, partial, files)))
             for plan, partial in zip(plans, partials, strict=True)
         )
 
-    def _partial(self, path: str) -> Path:
+    def _partial(self, path: str) -> str:
+        """Return where a volume is built: aside, but where nothing can be renamed at its place."""
         if path not in self._places:
-            self._places[path] = self._partials / str(next(self._numbers))
+            name = path if is_url(self._partials) else str(next(self._numbers))
+            self._places[path] = f"{self._partials}/{name}"
         return self._places[path]
 
     # ------------------------------------------------------------------ results to volumes
@@ -161,7 +166,7 @@ class Writer:
         volume.waiting -= 1
         if not volume.waiting:
             del self._open[result.volume]
-            partial = str(self._partial(result.volume))
+            partial = self._partial(result.volume)
             results = tuple(sorted(volume.results, key=lambda result: result.region))
             self._units.append(WrittenVolume(volume.plan, partial, results))
 
@@ -176,14 +181,14 @@ class Writer:
             )
             result = replace(result, faults=(fault,))
         if not result.ready:
-            remove_partial(str(self._partial(result.path)))
+            remove_partial(self._partial(result.path))
         yield Built(self._plans.pop(result.path), self._partial(result.path), result)
         self._places.pop(result.path)
 
     def _write_in_fallback(self, plan: VolumePlan) -> None:
         from fastdcm.series.plan import in_fallback
 
-        remove_partial(str(self._partial(plan.path)))
+        remove_partial(self._partial(plan.path))
         del self._places[plan.path]  # a lost worker may still be writing the other type: build it elsewhere
         self._again.append(in_fallback(plan, self._options))
 

@@ -13,11 +13,13 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
 from fastdcm.errors import CheckError, TargetError
 from fastdcm.model import ArraySpec
+from fastdcm.series.layout import Region
 
 ROOT = "zarr.json"
 
@@ -111,7 +113,7 @@ def _write(path: str, data: bytes) -> None:
 # ---------------------------------------------------------------------------- check
 
 
-def check_complete(folder: str | os.PathLike[str], array: ArraySpec) -> None:
+def check_complete(folder: str | os.PathLike[str], array: ArraySpec, region: Region | None = None) -> None:
     """Count the shards and chunks of an array before it is published: a lost one would read back as fill.
 
     Parameters
@@ -120,18 +122,31 @@ def check_complete(folder: str | os.PathLike[str], array: ArraySpec) -> None:
         Of the array.
     array : ArraySpec
         What it must hold.
+    region : tuple of (start, stop), optional
+        Only the shards that begin in this part of the array.
 
     Raises
     ------
     CheckError
         A shard is missing, cut short or has a bad index, or a chunk is missing.
     """
-    for key, grid, used in _shards(array):
-        _check_shard(f"{os.fspath(folder)}/{key}", key, grid, used)
+    for key, corner, grid, used in _shards(array):
+        if region is None or all(start <= n < stop for n, (start, stop) in zip(corner, region, strict=True)):
+            _check_shard(f"{os.fspath(folder)}/{key}", key, grid, used)
 
 
-_Shard = tuple[str, tuple[int, ...], tuple[slice, ...]]
-"""Its key, its grid of chunks, and which of these hold a voxel."""
+def expected_shards(array: ArraySpec) -> Iterator[str]:
+    """Yield the keys of all shards of an array, ``c/0/0/0``."""
+    return (shard.key for shard in _shards(array))
+
+
+class _Shard(NamedTuple):
+    """Its key, its first voxel, its grid of chunks, and which of these hold a voxel."""
+
+    key: str
+    corner: tuple[int, ...]
+    grid: tuple[int, ...]
+    used: tuple[slice, ...]
 
 
 def _shards(array: ArraySpec) -> Iterable[_Shard]:
@@ -147,7 +162,8 @@ def _all_shards(array: ArraySpec) -> Iterator[_Shard]:
     for region in iter_shards(array):
         sizes = zip(region, array.chunks, strict=True)
         used = tuple(slice(-(-(stop - start) // chunk)) for (start, stop), chunk in sizes)
-        yield shard_key(array, [start for start, _ in region]), grid, used
+        corner = tuple(start for start, _ in region)
+        yield _Shard(shard_key(array, corner), corner, grid, used)
 
 
 @lru_cache(maxsize=256)
