@@ -76,7 +76,7 @@ def test_the_same_store_as_on_disk(boto: Any, source: Path, tmp_path: Path) -> N
 
 
 def test_large_volumes_travel_shard_by_shard(boto: Any, source: Path, tmp_path: Path) -> None:
-    options = {"shard": 2048, "chunks": (1, 16, 16)}
+    options: dict[str, Any] = {"shard": 2048, "chunks": (1, 16, 16)}
     fastdcm.convert(source, DEST, **options)
     expected = on_disk(source, tmp_path / "disk.zarr", **options)
     assert without_report(store(boto)) == without_report(expected)
@@ -143,8 +143,9 @@ def test_a_run_that_dies_at_any_request_is_finished_by_the_next(
         with contextlib.suppress(TargetError):
             fastdcm.convert(source, DEST)
     for volume in published(boto):
-        assert isinstance(fastdcm.open(f"{DEST}/{volume}"), fastdcm.Volume)
-        fastdcm.open(f"{DEST}/{volume}").numpy()
+        opened = fastdcm.open(f"{DEST}/{volume}")
+        assert isinstance(opened, fastdcm.Volume)
+        assert opened.numpy().shape == opened.shape
     fastdcm.convert(source, DEST)
     expected = on_disk(source, tmp_path / "disk.zarr")
     assert without_report(store(boto)) == without_report(expected)
