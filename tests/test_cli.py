@@ -123,7 +123,7 @@ def test_every_option_reaches_python_under_its_name(tmp_path: Path, monkeypatch:
     flags += ["--threads", "2", "--memory", "4GB", "--scheduler", "processes", "--on-gap", "fill", "--on-bad-frame"]
     flags += ["drop", "--on-conflict", "newest", "--metadata", "full", "--overwrite", "--no-resume", "--dry-run"]
     flags += ["--work", "w", "--invert-monochrome1", "--tolerance", "position_mm=0.05", "--tolerance", "gap_relative=0"]
-    flags += ["--task-timeout", "7.5"]
+    flags += ["--task-timeout", "7.5", "--single-writer"]
     assert run(["convert", "a", "b", *flags]) == 2
     assert all(seen[name] != known[name] for name in given)
     assert (seen["chunks"], seen["shard"], seen["memory"]) == ((8, 64, 64), 2**20, 4 * 10**9)
