@@ -82,8 +82,8 @@ def finish(
     )
     document = read_plan(plan)
     check_options(document.options, resources)
-    target = check_target(document.target.dest, document.target.work)
-    if device_of(document.folder) != device_of(target.dest):
+    target = check_target(document.target.folder, document.target.work)
+    if device_of(document.folder) != device_of(target.folder):
         raise UsageError(f"{document.folder} is on another file system than {target.dest}: volumes are renamed")
     run = Run(target, document.options, progress or silent, document.rebuild, document.forget)
     with start_engine(resources) as engine, hold_target(target):
@@ -187,7 +187,7 @@ def _made_by_parts(document: Document, writer: Writer) -> Build:
             elif is_there(made) or not made.result.ready:
                 as_written = planned if made.dtype == planned.array.dtype else in_fallback(planned, document.options)
                 tell(array_bytes(planned.array))
-                yield Built(as_written, made.volume, made.result)
+                yield Built(as_written, str(made.volume), made.result)
         _note_published(document, anew)
         yield from writer.write(anew, tell)
 

@@ -142,7 +142,7 @@ def _check_folder(folder: Path, target: Target) -> None:
         raise UsageError(f"{folder} lies inside the store or its working folder; give another --out")
     if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
         raise UsageError(f"{folder} is there already; remove it, or give another --out")
-    if device_of(folder) != device_of(target.dest):
+    if device_of(folder) != device_of(target.folder):
         raise UsageError(f"{folder} is on another file system than {target.dest}: volumes are published by rename")
 
 
@@ -169,7 +169,7 @@ def _plan_on(engine: Engine, run: Run, sources: Sequence[str], folder: Path) -> 
         _move(aside, folder)
     return ArrayPlan(
         path=folder,
-        dest=run.target.dest,
+        dest=run.target.folder,
         files=found.index.instances.num_rows,
         volumes=int(wanted.sum()),
         unchanged=sum(map(state.is_published, volumes)),
@@ -191,7 +191,7 @@ def _told(run: Run, warnings: Sequence[str]) -> Json:
     return {
         "format": FORMAT_VERSION,
         "fastdcm": __version__,
-        "dest": os.fspath(run.target.dest),
+        "dest": os.fspath(run.target.folder),
         "work": os.fspath(run.target.work),
         "rebuild": run.rebuild,
         "forget": run.forget,

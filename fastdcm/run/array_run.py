@@ -100,7 +100,7 @@ def _run_part(engine: Engine, document: Document, number: int, parts: int, progr
     keys = {volume.path: volume.key for volume in todo}
     keeper = Keeper(document.folder)
     try:
-        writer = Writer(engine, share.book.index, document.options, keeper.partials)
+        writer = Writer(engine, share.book.index, document.options, str(keeper.partials))
         for built in writer.write(_plans(share, todo), tell):
             bytes_read += built.result.bytes_read
             bytes_written += built.result.bytes_written if built.result.ready else 0

@@ -214,7 +214,7 @@ def run_conversion(run: Run, engine: Engine, sources: Sequence[str]) -> Report:
 
 def scan_sources(run: Run, engine: Engine, sources: Sequence[str], ours: Sequence[Path] = ()) -> Scanned:
     """Read the headers that the index of the last run does not have; what is ours, or the run's, is no input."""
-    folders = (str(run.target.dest), run.target.work, *ours)
+    folders: tuple[str | Path, ...] = (str(run.target.dest), run.target.work, *ours)
     earlier = None if run.rebuild else str(run.target.index)
     return scan_headers(engine, sources, folders, run.progress, earlier=earlier)
 

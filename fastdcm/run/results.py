@@ -86,7 +86,7 @@ class Keeper:
         self._count += 1
         stage.mkdir()
         if built.result.ready:
-            built.partial.rename(stage / _VOLUME)
+            os.rename(built.partial, stage / _VOLUME)
         (stage / _RESULT).write_text(json.dumps(_told(built)), encoding="ascii")
         self._group.append((stage, _place(self._folder, key)))
         if len(self._group) >= GROUP_VOLUMES or time.monotonic() - self._since > GROUP_SECONDS:

@@ -46,6 +46,13 @@ class Target:
         return str(self.dest) if isinstance(self.dest, Url) else str(self.work / "partial")
 
     @property
+    def folder(self) -> Path:
+        """The store's folder, where parts of a run work on different machines. Raises UsageError for a bucket."""
+        if isinstance(self.dest, Url):
+            raise UsageError(f"array jobs write to a folder that all of them see; convert writes to {self.dest}")
+        return self.dest
+
+    @property
     def alone(self) -> bool:
         """Whether the journal in the working folder knows of all runs on the store."""
         return not isinstance(self.dest, Url) or any(lease.alone for lease in self.lease)

@@ -485,3 +485,9 @@ def test_run_is_a_function_whatever_was_imported_before() -> None:
     assert callable(fastdcm.run)
     assert array_run.run is not fastdcm.run
     assert results.find_result(Path("nowhere"), "key") is None
+
+
+def test_a_store_in_a_bucket_is_refused(tmp_path: Path) -> None:
+    dicomgen.make_series(tmp_path / "in", n=2)
+    with pytest.raises(UsageError, match="array jobs write to a folder"):
+        fastdcm.plan(tmp_path / "in", out=tmp_path / "plan", dest="memory://bucket/out.zarr")
