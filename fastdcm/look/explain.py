@@ -10,7 +10,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -29,6 +29,7 @@ from fastdcm.look.left_out import (
     tally,
     without_images,
 )
+from fastdcm.look.referrers import ClassCounts, referrers_of
 from fastdcm.look.split_text import split_differences
 from fastdcm.look.terminal import count_text
 from fastdcm.look.volume_text import Sentence, sentence_of, volume_sentences, volume_title
@@ -88,6 +89,8 @@ class Explanation:
     left_out: tuple[LeftOut, ...]
     listed: tuple[ListedSeries, ...] = ()
     """All series, where none was chosen."""
+    referred_by: ClassCounts = ()
+    """What is about the series: reports, structure sets, segmentations ... by class."""
 
     def as_json(self) -> Json:
         """Return everything as plain values."""
@@ -154,7 +157,9 @@ def explain(
     chosen = _imageless_series(imageless, series, found)
     if chosen is not None:
         return _explain_imageless(chosen, imageless[chosen])
-    return explain_series(choose_series(found, series), decided, on_bad_frame, tolerances or Tolerances())
+    entry = choose_series(found, series)
+    explained = explain_series(entry, decided, on_bad_frame, tolerances or Tolerances())
+    return replace(explained, referred_by=referrers_of(found.index, key_of(entry.frames)[2]))
 
 
 # ---------------------------------------------------------------------------- one series

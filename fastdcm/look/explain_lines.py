@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 from rich.text import Text
 
+from fastdcm.look.referrers import class_text
 from fastdcm.look.terminal import clean, count_text
 from fastdcm.look.volume_text import Sentence
 
@@ -42,6 +43,8 @@ def explanation_lines(explanation: Explanation, width: int) -> Iterator[Text]:
     counts = ", ".join(count_text(n, noun) for noun, n in nouns.items())
     yield Text(f"series {clean(explanation.series) or '(no UID)'}", "bold")
     yield from _wrapped(f"{' '.join(filter(None, words)) or 'series'}: {counts}", width)
+    if explanation.referred_by:
+        yield from _wrapped(f"referred to by {class_text(explanation.referred_by)}", width)
     told: set[str] = set()
     for alike in _alike(explanation.volumes):
         yield Text("")

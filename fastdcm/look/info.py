@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import textwrap
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fastdcm.look.referrers import class_text, count_classes
 from fastdcm.look.terminal import clean, count_text, mm_text, size_text
 from fastdcm.model import Json
 
@@ -84,9 +84,7 @@ def _store(store: Store) -> Iterator[str]:
 
 def _objects(references: pa.Table) -> str:
     """Return objects by class, each counted once."""
-    rows = zip(*(references[name].to_pylist() for name in ("file", "class")), strict=True)
-    counts = Counter(name for _, name in dict.fromkeys(rows))
-    return ", ".join(f"{n} {clean(name)}" for name, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+    return class_text(count_classes(zip(*(references[name].to_pylist() for name in ("file", "class")), strict=True)))
 
 
 def _line(label: str, text: str) -> str:

@@ -17,7 +17,7 @@ from fastdcm.look.explain import Explanation, explain, explanation_lines
 from fastdcm.look.reason_text import OUTCOMES, REASONS
 from fastdcm.look.volume_text import gap_text, sentence_of
 from fastdcm.run.convert import convert
-from tests import dicomgen
+from tests import dicomgen, referring
 
 DOCS = Path(__file__).parents[2] / "docs" / "reasons.md"
 
@@ -447,3 +447,19 @@ def test_an_option_is_not_named_twice() -> None:
     assert told.text == "Kept; --on-gap fill gives a grid."
     assert told.change == ""
     assert "--on-gap" in sentence_of("flag", Code.MISSING_SLICES, "a slice is missing").change
+
+
+# ---------------------------------------------------------------------------- what is about a series
+
+
+def test_objects_about_a_series_are_counted(tmp_path: Path) -> None:
+    """Once each, however many of its images they name; what is about another series is not."""
+    series = dicomgen.make_series(tmp_path, n=3)
+    other = dicomgen.make_series(tmp_path, n=3, series="other", frame_of_reference="other", seed=1)
+    objects = referring.make_objects(tmp_path, series)
+    about = sorted(one.name for one in objects if one.relation is not None)
+    found = explained(tmp_path, series=series.series_uid)
+    assert sorted(name for name, n in found.referred_by for _ in range(n)) == about
+    lines = [line.plain for line in explanation_lines(found, 400)]
+    assert any(line.strip().startswith("referred to by 1 ") and "RT Structure Set" in line for line in lines)
+    assert explained(tmp_path, series=other.series_uid).referred_by == ()
