@@ -333,7 +333,7 @@ def test_cine_palette_and_mosaic(tmp_path: Path) -> None:
     assert "PALETTE COLOR became RGB" in text_of(explained(tmp_path / "palette"))
     dicomgen.make_mosaic(tmp_path / "mosaic", csa=False)
     found = explained(tmp_path / "mosaic")
-    assert "a mosaic whose slices are not told" in all_text(found)
+    assert "mosaic whose slices are not told" in all_text(found)
 
 
 # ---------------------------------------------------------------------------- files, lists, arguments
