@@ -12,8 +12,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from scripts.soak_export import any_slice, change_slice, spoilt
-from scripts.soak_runs import DONE, Round, Running, any_resources, cluster, finish, marked, send, start, wait_some
-from scripts.soak_store import compare, look
+from scripts.soak_runs import (
+    DONE,
+    Round,
+    Running,
+    any_resources,
+    cluster,
+    finish,
+    launch,
+    marked,
+    send,
+    start,
+    wait_some,
+)
+from scripts.soak_store import compare, look, visible_problems
 
 STOPPED, TARGET, USAGE = 130, 3, 2
 
@@ -194,6 +206,27 @@ def sick_target(one: Round) -> None:
     _sick(one, more, {DONE, TARGET})
 
 
+def array_jobs(one: Round) -> None:
+    """Plan, run parts of which some are killed, and finish: too early, which is refused, and when all is there."""
+    plan, dest = one.folder / f"plan-{one.runs}", one.folder / f"array-{one.runs}.zarr"
+    given = (str(one.export), "--out", str(plan), "--dest", str(dest))
+    finish(one, launch(one, "plan", *given, *one.options), {0, DONE})
+    parts = one.rng.randint(2, 4)
+    numbers = [*range(1, parts + 1), one.rng.randint(1, parts)]
+    one.rng.shuffle(numbers)
+    for number in numbers:
+        run = launch(one, "run", str(plan), "--part", f"{number}/{parts}")
+        if one.rng.random() < 0.7 and wait_some(one, run, 0.8):
+            send(run.process.pid, signal.SIGKILL)
+        finish(one, run, {0, -signal.SIGKILL})
+    if finish(one, launch(one, "finish", str(plan)), {DONE, USAGE}) == USAGE:
+        if dest.exists() and visible_problems(dest):
+            one.problems.append("finish published an incomplete set")
+        finish(one, launch(one, "run", str(plan)), {0})
+        finish(one, launch(one, "finish", str(plan)), {DONE})
+    compare(one, dest)
+
+
 def _sick(one: Round, settings: Mapping[str, str], allowed: set[int]) -> None:
     if one.library is None:
         return
@@ -220,6 +253,7 @@ PLAIN: Mapping[str, Fault] = {
     "sick-source": sick_source,
     "slow-source": slow_source,
     "sick-target": sick_target,
+    "array-jobs": array_jobs,
 }
 ROOT_ONLY: Mapping[str, Fault] = {"full-disk": full_disk, "no-inodes": no_inodes, "read-only": read_only}
 WEIGHTS: Mapping[str, int] = {"kill-driver": 6, "kill-child": 3, "interrupt": 2}

@@ -59,7 +59,7 @@ def new_round(workshop: Path, place: Path, seed: int) -> Round:
 @pytest.mark.parametrize("name", [*PLAIN, *ROOT_ONLY])
 def test_a_disturbed_run_and_another_give_the_undisturbed_store(workshop: Path, tmp_path: Path, name: str) -> None:
     one = new_round(workshop, tmp_path, seed=5)
-    soak_round(one, {name: (PLAIN | ROOT_ONLY)[name]}, Counter())
+    soak_round(one, {name: {**PLAIN, **ROOT_ONLY}[name]}, Counter())
     assert one.problems == []
 
 
