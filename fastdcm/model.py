@@ -340,6 +340,8 @@ class Resources:
     """None: 60 % of what the machine or cgroup gives."""
     scheduler: str = "local"
     """local (threads), processes, or tcp://HOST:PORT."""
+    cluster: str | None = None
+    """slurm: workers are its jobs; None: what ``scheduler`` says."""
     task_timeout_s: float | None = None
     """Seconds that one compressed frame may take; None: by its size."""
 

@@ -123,13 +123,15 @@ def test_every_option_reaches_python_under_its_name(tmp_path: Path, monkeypatch:
     flags += ["--threads", "2", "--memory", "4GB", "--scheduler", "processes", "--on-gap", "fill", "--on-bad-frame"]
     flags += ["drop", "--on-conflict", "newest", "--metadata", "full", "--overwrite", "--no-resume", "--dry-run"]
     flags += ["--work", "w", "--invert-monochrome1", "--tolerance", "position_mm=0.05", "--tolerance", "gap_relative=0"]
-    flags += ["--task-timeout", "7.5", "--single-writer"]
+    flags += ["--task-timeout", "7.5", "--single-writer", "--cluster", "slurm"]
     assert run(["convert", "a", "b", *flags]) == 2
     assert all(seen[name] != known[name] for name in given)
     assert (seen["chunks"], seen["shard"], seen["memory"]) == ((8, 64, 64), 2**20, 4 * 10**9)
     assert seen["tolerances"] == Tolerances(position_mm=0.05, gap_relative=0.0)
 
 
+JOBS = ["--cluster", "slurm"]
+TIMEOUT = ["--task-timeout", "3"]
 RESOURCES = ["--workers", "3", "--threads", "2", "--memory", "4GB", "--scheduler", "processes"]
 POLICIES = ["--on-gap", "fill", "--on-bad-frame", "drop"]
 TOLERANCE = ["--tolerance", "jitter_mm=0"]
@@ -141,14 +143,14 @@ SELECTION = ["--where", "1", "--image-type", "ORIGINAL", "--no-localizers", "--n
 @pytest.mark.parametrize(
     ("words", "own", "flags"),
     [
-        (["scan", "a"], set(), [*SELECTION, *POLICIES, *RESOURCES, *TOLERANCE]),
+        (["scan", "a"], set(), [*SELECTION, *POLICIES, *RESOURCES, *JOBS, *TOLERANCE]),
         (
             ["plan", "a", "--out", "p"],
             {"out"},
-            ["--dest", "d", *SELECTION, *POLICIES, *RESOURCES, *TOLERANCE, *STORAGE],
+            ["--dest", "d", *SELECTION, *POLICIES, *RESOURCES, *JOBS, *TIMEOUT, *TOLERANCE, *STORAGE],
         ),
-        (["run", "a"], set(), ["--part", "2/3", *RESOURCES]),
-        (["finish", "a"], set(), RESOURCES),
+        (["run", "a"], set(), ["--part", "2/3", *RESOURCES, *JOBS, *TIMEOUT]),
+        (["finish", "a"], set(), [*RESOURCES, *TIMEOUT]),
         (["verify", "a"], set(), ["--sample", "3", "--work", "w", *RESOURCES]),
         (["header", "a"], set(), ["--private"]),
         (["tags", "a"], set(), ["--series", "1.2", "--private", "--workers", "3"]),

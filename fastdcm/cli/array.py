@@ -26,6 +26,7 @@ plan_argument = click.argument("plan", metavar="PLAN", type=click.Path())
 @opt.storage
 @opt.rerun
 @opt.resources
+@opt.several(opt.cluster, opt.task_timeout)
 @opt.as_json
 def plan(sources: tuple[str, ...], *, as_json: bool, **options: Any) -> int:
     """Plan the conversion of SRC... whose volumes are written by array jobs: run, on any hosts, then finish.
@@ -52,6 +53,7 @@ def plan(sources: tuple[str, ...], *, as_json: bool, **options: Any) -> int:
 @plan_argument
 @click.option("--part", default="1/1", show_default=True, metavar="I/N", help="The I-th of N parts, from 1; N is free.")
 @opt.resources
+@opt.several(opt.cluster, opt.task_timeout)
 @opt.as_json
 def run_part(plan: str, *, as_json: bool, **options: Any) -> int:
     """Write the volumes of one part of PLAN, below it; those that are there are left alone.
@@ -75,6 +77,7 @@ def run_part(plan: str, *, as_json: bool, **options: Any) -> int:
 @click.command(short_help="Publish what the parts of a plan wrote.", epilog=opt.example("fastdcm finish plan/ --json"))
 @plan_argument
 @opt.resources
+@opt.task_timeout
 @opt.as_json
 def finish(plan: str, *, as_json: bool, **options: Any) -> int:
     """Publish what the parts of PLAN wrote; the store is that of convert.

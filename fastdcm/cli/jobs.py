@@ -21,7 +21,7 @@ from fastdcm.cli.printing import print_table, say_json, say_lines, warn
 @opt.rerun
 @opt.single_writer
 @opt.resources
-@opt.several(opt.task_timeout, opt.dry_run, opt.as_json)
+@opt.several(opt.cluster, opt.task_timeout, opt.dry_run, opt.as_json)
 def convert(sources: tuple[str, ...], dest: str, *, dry_run: bool, as_json: bool, **options: Any) -> int:
     """Convert DICOM files and folders SRC... to the store DEST."""
     import fastdcm
@@ -48,6 +48,7 @@ def convert(sources: tuple[str, ...], dest: str, *, dry_run: bool, as_json: bool
 @opt.several(opt.on_gap, opt.on_bad_frame)
 @opt.tolerances
 @opt.resources
+@opt.cluster
 @click.option("--out", metavar="FILE", type=click.Path(dir_okay=False), help="Keep the map as a Parquet file.")
 @opt.sort
 @opt.group

@@ -125,6 +125,11 @@ scheduler = click.option(
     metavar="local|processes|tcp://HOST:PORT",
     help="Where the work runs. Changes the time, never the bytes.",
 )
+cluster = click.option(
+    "--cluster",
+    type=click.Choice(["slurm"]),
+    help="Workers are jobs of a batch system, --workers of them.",
+)
 task_timeout = click.option(
     "--task-timeout",
     type=click.FloatRange(0, min_open=True),

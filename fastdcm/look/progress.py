@@ -50,6 +50,9 @@ def plain_lines(stream: TextIO, clock: Callable[[], float], every_s: float = LIN
 
     def show(progress: Progress) -> None:
         nonlocal last
+        if progress.dashboard:
+            print(f"dashboard: {progress.dashboard}", file=stream, flush=True)
+            return
         meter.enter(progress)
         if clock() - last >= every_s:
             last = clock()
@@ -122,6 +125,9 @@ def _bar() -> Iterator[Callback]:
         task: Any = bar.add_task("", total=None, counts="")
 
         def show(progress: Progress) -> None:
+            if progress.dashboard:
+                bar.console.print(f"dashboard: {progress.dashboard}", highlight=False)
+                return
             meter.enter(progress)
             done = fraction(progress)
             bar.update(

@@ -86,7 +86,7 @@ def finish(
     if device_of(document.folder) != device_of(target.folder):
         raise UsageError(f"{document.folder} is on another file system than {target.dest}: volumes are renamed")
     run = Run(target, document.options, progress or silent, document.rebuild, document.forget)
-    with start_engine(resources) as engine, hold_target(target):
+    with start_engine(resources, progress or silent) as engine, hold_target(target):
         journal = known_journal(run)
         _check_store(document, journal)
         _check_complete(document)

@@ -60,6 +60,7 @@ def plan(  # noqa: PLR0913 - one keyword an option of the command line
     threads: int = 1,
     memory: int | None = None,
     scheduler: str = "local",
+    cluster: Literal["slurm"] | None = None,
     task_timeout: float | None = None,
     on_gap: Literal["irregular", "fill", "split", "fail"] = "irregular",
     on_bad_frame: Literal["fail", "drop", "fill"] = "fail",
@@ -86,7 +87,7 @@ def plan(  # noqa: PLR0913 - one keyword an option of the command line
         As in ``fastdcm.convert``.
     metadata, invert_monochrome1, overwrite, no_resume, work, tolerances
         As in ``fastdcm.convert``; parts have none of these.
-    workers, threads, memory, scheduler, task_timeout, progress
+    workers, threads, memory, scheduler, cluster, task_timeout, progress
         As in ``fastdcm.convert``: for the planning itself.
 
     Returns
@@ -125,7 +126,12 @@ def plan(  # noqa: PLR0913 - one keyword an option of the command line
         tolerances=tolerances or Tolerances(),
     )
     resources = Resources(
-        workers=workers, threads=threads, memory_bytes=memory, scheduler=scheduler, task_timeout_s=task_timeout
+        workers=workers,
+        threads=threads,
+        memory_bytes=memory,
+        scheduler=scheduler,
+        cluster=cluster,
+        task_timeout_s=task_timeout,
     )
     check_options(options, resources)
     found = source_list(sources)
@@ -133,7 +139,7 @@ def plan(  # noqa: PLR0913 - one keyword an option of the command line
     target = check_target(folder.with_name(f"{folder.name}.zarr") if dest is None else dest, work)
     _check_folder(folder, target)
     run = Run(target, options, progress or silent, rebuild=overwrite or no_resume, forget=no_resume)
-    with start_engine(resources) as engine:
+    with start_engine(resources, progress or silent) as engine:
         return _plan_on(engine, run, found, folder)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from typing import Literal
 
 from fastdcm.errors import UsageError
 from fastdcm.model import Resources, VolumePlan
@@ -20,7 +21,7 @@ from fastdcm.run.write import Writer
 from fastdcm.store.commit import writing
 
 
-def run(
+def run(  # noqa: PLR0913 - one keyword an option of the command line
     plan: Source,
     *,
     part: str = "1/1",
@@ -28,6 +29,7 @@ def run(
     threads: int = 1,
     memory: int | None = None,
     scheduler: str = "local",
+    cluster: Literal["slurm"] | None = None,
     task_timeout: float | None = None,
     progress: Callback | None = None,
 ) -> PartReport:
@@ -39,7 +41,7 @@ def run(
         Folder of the plan.
     part : str
         ``I/N``: the I-th of N equal parts, from 1. Parts may run twice, at the same time, and of different N.
-    workers, threads, memory, scheduler, task_timeout, progress
+    workers, threads, memory, scheduler, cluster, task_timeout, progress
         As in ``fastdcm.convert``.
 
     Returns
@@ -65,11 +67,16 @@ def run(
     """
     number, parts = _part_of(part)
     resources = Resources(
-        workers=workers, threads=threads, memory_bytes=memory, scheduler=scheduler, task_timeout_s=task_timeout
+        workers=workers,
+        threads=threads,
+        memory_bytes=memory,
+        scheduler=scheduler,
+        cluster=cluster,
+        task_timeout_s=task_timeout,
     )
     document = read_plan(plan)
     check_options(document.options, resources)
-    with start_engine(resources) as engine, writing("the plan"):
+    with start_engine(resources, progress or silent) as engine, writing("the plan"):
         (document.folder / "parts" / f"{number}-of-{parts}").touch()
         return _run_part(engine, document, number, parts, progress or silent)
 

@@ -51,6 +51,7 @@ def convert(  # noqa: PLR0913 - one keyword an option of the command line
     threads: int = 1,
     memory: int | None = None,
     scheduler: str = "local",
+    cluster: Literal["slurm"] | None = None,
     task_timeout: float | None = None,
     on_gap: Literal["irregular", "fill", "split", "fail"] = "irregular",
     on_bad_frame: Literal["fail", "drop", "fill"] = "fail",
@@ -94,6 +95,8 @@ def convert(  # noqa: PLR0913 - one keyword an option of the command line
         Bytes that all workers may use; 60 % of the machine or cgroup by default.
     scheduler : str
         ``local``, ``processes`` or ``tcp://HOST:PORT``.
+    cluster : {"slurm"}, optional
+        The workers are jobs of this batch system, ``workers`` of them, by the settings of dask-jobqueue.
     task_timeout : float, optional
         Seconds that one compressed frame may take before its decoder counts as hung; by default 120, and 2 for each
         MiB that it decodes to.
@@ -158,13 +161,18 @@ def convert(  # noqa: PLR0913 - one keyword an option of the command line
         tolerances=tolerances or Tolerances(),
     )
     resources = Resources(
-        workers=workers, threads=threads, memory_bytes=memory, scheduler=scheduler, task_timeout_s=task_timeout
+        workers=workers,
+        threads=threads,
+        memory_bytes=memory,
+        scheduler=scheduler,
+        cluster=cluster,
+        task_timeout_s=task_timeout,
     )
     check_options(options, resources)
     found = source_list(sources)
     target = check_target(dest, work, single_writer=single_writer)
     run = Run(target, options, progress or silent, rebuild=overwrite or no_resume, forget=no_resume)
-    with start_engine(resources) as engine:
+    with start_engine(resources, progress or silent) as engine:
         return dry(run, engine, found) if dry_run else run_conversion(run, engine, found)
 
 

@@ -22,7 +22,9 @@ from typing import Any, TypeVar
 
 from fastdcm.errors import TargetError, UsageError
 from fastdcm.model import Resources
+from fastdcm.run.cluster import JOB_WAIT_S, start_jobs
 from fastdcm.run.isolate import end_children
+from fastdcm.run.progress import Callback, Progress, silent
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -30,6 +32,7 @@ Result = TypeVar("Result")
 MEMORY_SHARE = 0.6
 SHARDS_A_WORKER = 3
 """Input, output and encoded bytes of the shard at hand."""
+SMALLEST_WORKER_BYTES = 1 << 29
 _UNLIMITED = 1 << 62
 
 
@@ -45,17 +48,22 @@ class Engine:
     """``distributed.Client``, or None for threads of this process."""
     task_timeout_s: float | None = None
     """Seconds that one compressed frame may take; None: by its size."""
+    thread_bytes: int | None = None
+    """Memory of one thread of the smallest worker, where its cluster bounds it."""
 
 
 @contextmanager
-def start_engine(resources: Resources) -> Iterator[Engine]:
+def start_engine(resources: Resources, progress: Callback = silent) -> Iterator[Engine]:
     """Start (or connect to) the workers, and leave them when the block ends.
 
     Parameters
     ----------
     resources : Resources
         ``local``: threads of this process; ``processes``: a ``LocalCluster``, spawned; ``tcp://HOST:PORT``: a
-        scheduler that runs already, whose workers can import fastdcm and see the same paths.
+        scheduler that runs already, whose workers can import fastdcm and see the same paths. With ``cluster`` the
+        workers are jobs of a batch system.
+    progress : callable
+        Told the address of the dashboard, where there is one.
 
     Raises
     ------
@@ -63,17 +71,23 @@ def start_engine(resources: Resources) -> Iterator[Engine]:
         The scheduler's name is unknown, nothing answers there, or ``distributed`` is not installed.
     """
     workers, memory = worker_count(resources), memory_limit(resources)
-    if resources.scheduler == "local":
+    if resources.scheduler == "local" and resources.cluster is None:
         try:
             yield Engine("local", workers * max(resources.threads, 1), memory, None, resources.task_timeout_s)
         finally:
             end_children()
         return
-    if resources.scheduler != "processes" and not resources.scheduler.startswith(("tcp://", "tls://", "inproc://")):
+    named = resources.cluster is not None or resources.scheduler == "processes"
+    if not named and not resources.scheduler.startswith(("tcp://", "tls://", "inproc://")):
         raise UsageError(f"scheduler {resources.scheduler!r} is none of local, processes, tcp://HOST:PORT")
     with _client(resources, workers) as client:
+        if client.dashboard_link:
+            progress(Progress("start", dashboard=client.dashboard_link))
         threads = sum(client.nthreads().values())
-        yield Engine(resources.scheduler, max(threads, 1), memory, client, resources.task_timeout_s)
+        if resources.cluster is not None:  # of the jobs, some may still be in the queue
+            threads = workers * max(resources.threads, 1)
+        name = resources.cluster or resources.scheduler
+        yield Engine(name, max(threads, 1), memory, client, resources.task_timeout_s, _thread_bytes(client))
 
 
 @contextmanager
@@ -81,12 +95,20 @@ def _client(resources: Resources, workers: int) -> Iterator[Any]:
     try:
         import distributed
     except ImportError as error:
-        raise UsageError(
-            f"--scheduler {resources.scheduler} wants the package distributed: pip install 'fastdcm[cluster]'"
-        ) from error
+        option = f"--cluster {resources.cluster}" if resources.cluster else f"--scheduler {resources.scheduler}"
+        raise UsageError(f"{option} wants the package distributed: pip install 'fastdcm[cluster]'") from error
     dask: Any = distributed  # a library without types
+    if resources.cluster is not None:
+        with start_jobs(resources) as jobs, dask.Client(jobs) as client:
+            try:
+                client.wait_for_workers(1, timeout=JOB_WAIT_S)
+            except TimeoutError:
+                text = f"no job of {resources.cluster} began within {JOB_WAIT_S} s: look at its queue and settings"
+                raise UsageError(text) from None
+            yield client
+        return
     if resources.scheduler == "processes":
-        with _local_cluster(dask, workers, max(resources.threads, 1)) as cluster, dask.Client(cluster) as client:
+        with _local_cluster(dask, resources, workers) as cluster, dask.Client(cluster) as client:
             yield client
         return
     try:
@@ -97,15 +119,27 @@ def _client(resources: Resources, workers: int) -> Iterator[Any]:
         yield client
 
 
-def _local_cluster(dask: Any, workers: int, threads: int) -> Any:
-    """Start workers of this machine, again where one is lost while it starts."""
+def _thread_bytes(client: Any) -> int | None:
+    """Return the memory of one thread of the smallest worker; None where none is bounded."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    return min((one["memory_limit"] // one["nthreads"] for one in workers if one["memory_limit"]), default=None)
+
+
+def _local_cluster(dask: Any, resources: Resources, workers: int) -> Any:
+    """Start workers of this machine, again where one is lost while it starts.
+
+    Their memory is bounded by their tasks; that of ``--memory`` is a hard limit besides, never below what Python,
+    its libraries and a shard need: a worker that passes it is started anew, and its task runs again.
+    """
+    asked = resources.memory_bytes
+    limit = 0 if asked is None else max(asked // workers, SMALLEST_WORKER_BYTES)
     for tries_left in (2, 1, 0):
         try:
             with _deaf():
-                return dask.LocalCluster(  # memory is bounded by tasks: spilling or killing at a guess would do harm
+                return dask.LocalCluster(
                     n_workers=workers,
-                    threads_per_worker=threads,
-                    memory_limit=0,
+                    threads_per_worker=max(resources.threads, 1),
+                    memory_limit=limit,
                     dashboard_address="127.0.0.1:0",  # None would claim port 8787
                     silence_logs=logging.ERROR,  # a lost worker is replaced, a stopped one cancelled: nothing to tell
                 )
@@ -294,8 +328,8 @@ def fit_memory(engine: Engine, shard_bytes: int) -> tuple[Engine, str | None]:
     (Engine, note)
         The note is a sentence for the user, or None when nothing had to change.
     """
-    if engine.scheduler not in ("local", "processes"):
-        return engine, None  # other machines: their memory is theirs
+    if engine.scheduler not in ("local", "processes"):  # other machines: who starts workers decides how many
+        return engine, _short_of_memory(engine, shard_bytes)
     room = max(int(engine.memory_bytes // max(SHARDS_A_WORKER * shard_bytes, 1)), 1)
     if room >= engine.workers:
         return engine, None
@@ -304,6 +338,15 @@ def fit_memory(engine: Engine, shard_bytes: int) -> tuple[Engine, str | None]:
         f"wants {SHARDS_A_WORKER} of them, and {engine.memory_bytes / 2**20:.0f} MiB may be used (--memory)"
     )
     return replace(engine, workers=room), note
+
+
+def _short_of_memory(engine: Engine, shard_bytes: int) -> str | None:
+    if engine.thread_bytes is None or engine.thread_bytes >= SHARDS_A_WORKER * shard_bytes:
+        return None
+    return (
+        f"a thread of a worker has {engine.thread_bytes / 2**20:.0f} MiB, and wants {SHARDS_A_WORKER} of the largest "
+        f"shard's {shard_bytes / 2**20:.0f} MiB: give the workers more memory or fewer threads, or lower --shard"
+    )
 
 
 def worker_count(resources: Resources) -> int:

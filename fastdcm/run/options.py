@@ -32,9 +32,20 @@ def check_options(options: Options, resources: Resources) -> None:
             raise UsageError(f"{name} is {value} bytes, and must be at least 1")
     if (resources.workers is not None and resources.workers < 1) or resources.threads < 1:
         raise UsageError("workers and threads must be at least 1")
+    if resources.cluster is not None:
+        _check_cluster(resources)
     if resources.task_timeout_s is not None and not 0 < resources.task_timeout_s < inf:
         raise UsageError(f"the task timeout is {resources.task_timeout_s} s, and must be more than 0")
     check_tolerances(options.tolerances)
+
+
+def _check_cluster(resources: Resources) -> None:
+    if resources.cluster != "slurm":
+        raise UsageError(f"cluster is {resources.cluster!r}, and must be slurm")
+    if resources.scheduler != "local":
+        raise UsageError("give --cluster or --scheduler, not both")
+    if resources.workers is None:
+        raise UsageError("--cluster wants --workers: how many jobs there shall be at the same time")
 
 
 def check_tolerances(tolerances: Tolerances) -> None:

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 class Progress(NamedTuple):
     """Where a run stands."""
 
-    stage: Literal["scan", "group", "convert", "tables", "verify", "compare"]
+    stage: Literal["start", "scan", "group", "convert", "tables", "verify", "compare"]
     files: int = 0
     """Files whose headers are read."""
     volumes: int = 0
@@ -18,6 +18,8 @@ class Progress(NamedTuple):
     bytes: int = 0
     """Bytes of voxels done, uncompressed."""
     bytes_total: int = 0
+    dashboard: str = ""
+    """Address of the workers' dashboard; of the stage ``start`` alone."""
 
 
 Callback = Callable[[Progress], None]

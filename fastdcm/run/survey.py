@@ -114,6 +114,7 @@ def scan(  # noqa: PLR0913 - one keyword an option of the command line
     threads: int = 1,
     memory: int | None = None,
     scheduler: str = "local",
+    cluster: Literal["slurm"] | None = None,
     tolerances: Tolerances | None = None,
     progress: Callback | None = None,
 ) -> SeriesMap:
@@ -127,7 +128,7 @@ def scan(  # noqa: PLR0913 - one keyword an option of the command line
         SQL expression over the columns of the table; ``SeriesMap.left_out`` names the volumes for which it is not true.
     image_type, no_localizers, no_derived
         Further selections, as in ``fastdcm.convert``.
-    on_gap, on_bad_frame, workers, threads, memory, scheduler, tolerances, progress
+    on_gap, on_bad_frame, workers, threads, memory, scheduler, cluster, tolerances, progress
         As in ``fastdcm.convert``.
 
     Returns
@@ -155,7 +156,7 @@ def scan(  # noqa: PLR0913 - one keyword an option of the command line
         on_bad_frame=on_bad_frame,
         tolerances=tolerances or Tolerances(),
     )
-    resources = Resources(workers=workers, threads=threads, memory_bytes=memory, scheduler=scheduler)
+    resources = Resources(workers=workers, threads=threads, memory_bytes=memory, scheduler=scheduler, cluster=cluster)
     check_options(options, resources)
     return survey(source_list(sources), options, resources, progress)
 
@@ -186,7 +187,7 @@ def survey(
     UsageError
         There is no file at all, or ``options.where`` is not usable.
     """
-    with start_engine(resources) as engine:
+    with start_engine(resources, progress or silent) as engine:
         return survey_on(engine, sources, options, progress=progress or silent)
 
 

@@ -126,7 +126,7 @@ def verify(  # noqa: PLR0913 - one keyword an option of the command line
     total = len(opened) if chosen is None else len(chosen)
     tasks = _tasks(opened, files, roots, chosen, digests, own_sources=given is None)
     show = progress or silent
-    with start_engine(resources) as engine:
+    with start_engine(resources, progress or silent) as engine:
         for number, (task, result) in enumerate(map_tasks(_check_volume, tasks, engine), start=1):
             if isinstance(result, Exception):
                 raise CheckError(f"volume {task.volume} could not be checked: {result!r}") from result
