@@ -23,7 +23,10 @@ from fastdcm.cli.printing import print_table, say_json, say_lines, warn
 @opt.resources
 @opt.several(opt.cluster, opt.task_timeout, opt.dry_run, opt.as_json)
 def convert(sources: tuple[str, ...], dest: str, *, dry_run: bool, as_json: bool, **options: Any) -> int:
-    """Convert DICOM files and folders SRC... to the store DEST."""
+    """Convert DICOM files and folders SRC... to the store DEST.
+
+    SRC may also be a zip or tar archive, or a URL (s3://, gs://, az://, http://); nothing is unpacked.
+    """
     import fastdcm
     from fastdcm.look.progress import shown_progress
     from fastdcm.look.summary import failure_lines, plan_lines, report_lines
