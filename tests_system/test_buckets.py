@@ -81,7 +81,8 @@ def seaweed(folder: Path, ports: dict[str, int]) -> Any:
     flags += [f"-{name}.port.grpc={port + 10000}" for name, port in ports.items()]
     return server(
         folder, ports["s3"], BIN / "weed", "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}",
-        "-master.volumeSizeLimitMB=64", "-volume.max=50", "-filer", "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={folder}/s3.json", *flags,
+        "-master.volumeSizeLimitMB=64", "-volume.max=50", "-filer", "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0",
+        f"-s3.config={folder}/s3.json", *flags,
     )  # fmt: skip
 
 
