@@ -124,12 +124,21 @@ def verify_lines(report: VerifyReport, width: int) -> Iterator[str]:
         f"their hash, {found.decoded} with the pixels of their source, {found.placed} with its position",
         width,
     )
+    if report.sample is not None:
+        text = (
+            f"a sample of {found.hashed} of {count_text(report.slices, 'slice')}: the tables are checked in full, "
+            f"documents and shards of the sampled volumes alone; without --sample everything is checked"
+        )
+        yield from _wrapped(text, width)
     if not report.sources:
         text = "sources are not known: only hashes and tables were checked; name the sources after the store"
         yield from _wrapped(text, width)
     if found.absent:
         text = "the source is not there, or pydicom cannot open it; only the hash was checked"
         yield from _wrapped(f"{count_text(found.absent, 'slice')}: {text}", width)
+    if found.touched:
+        text = "the source has another date than when it was converted: a copy, or a rerun of convert is due"
+        yield from _wrapped(f"{count_text(found.touched, 'slice')}: {text}", width)
     if found.undecodable:
         text = "pydicom cannot decode the source; only the hash was checked"
         yield from _wrapped(f"{count_text(found.undecodable, 'slice')}: {text}", width)

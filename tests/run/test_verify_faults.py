@@ -17,6 +17,7 @@ import zarr
 from pydicom import dcmread
 
 import fastdcm
+from fastdcm.look.summary import verify_lines
 from fastdcm.run.verify import VerifyReport
 from tests import dicomgen
 
@@ -608,3 +609,46 @@ def test_planted_faults_are_found_by_the_sources(planted: Planted, plant: Any, f
     report = check(planted)
     assert report.exit_code == 4
     assert found in checks(report), report.mismatches
+
+
+def test_every_table_of_faults_names_each_once() -> None:
+    for rows in (EVERYWHERE, BY_THE_SOURCE):
+        assert len({plant for plant, _ in rows}) == len(rows)
+
+
+def test_a_copy_of_the_sources_may_have_other_dates(planted: Planted) -> None:
+    source_touched(planted)
+    report = check(planted, sources=[planted.source])
+    assert (report.mismatches, report.findings.touched) == ((), 1)
+    source_grown(planted)
+    assert checks(check(planted, sources=[planted.source])) == {"stale"}
+
+
+def test_a_sample_says_what_it_covers(planted: Planted) -> None:
+    report = check(planted, sample=7)
+    assert (report.sample, report.findings.hashed, report.findings.decoded) == (7, 7, 7)
+    assert report.slices == check(planted).findings.hashed
+    text = " ".join(" ".join(verify_lines(report, 200)).split())
+    assert f"a sample of 7 of {report.slices} slices" in text
+    assert "sample" not in " ".join(verify_lines(check(planted), 200))
+    for plant in (other_outcome, lost_volume):  # the tables are checked in full
+        plant(planted)
+        assert check(planted, sample=1).exit_code == 4
+
+
+def test_an_older_volume_is_named_by_the_journal(planted: Planted) -> None:
+    an_older_volume_put_back(planted)
+    stale = [one for one in check(planted).mismatches if one.check == "stale"]
+    assert {one.volume for one in stale} == {f"{planted.uids['ct']}/0.ome.zarr"}
+    assert any("last run published" in one.message for one in stale)
+
+
+def test_a_store_without_hashes_is_checked_by_the_rest(planted: Planted) -> None:
+    """As versions before wrote it."""
+    for name in planted.uids:
+        reseal(planted, name)
+    report = planted.store / "report.json"
+    document = json.loads(report.read_text())
+    del document["hashes"]
+    report.write_text(json.dumps(document))
+    assert check(planted).mismatches == ()
