@@ -72,7 +72,9 @@ def finished_report(run: Run, scanned: Scanned) -> Report | None:
         if known["state"] != _state(run.target):
             return None
         told, warnings = known["report"], tuple(known["report"].pop("warnings"))
-        return Report(**told, warnings=warnings, failures=tuple(_failures(run.target, scanned.sources)))
+        lost = told["outcomes"][Outcome.FAILED] or told["outcomes"][Outcome.CONFLICT]
+        failures = tuple(_failures(run.target, scanned.sources)) if lost else ()
+        return Report(**told, warnings=warnings, failures=failures)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -178,12 +180,11 @@ def _failures(target: Target, sources: tuple[str, ...]) -> Iterator[Failure]:
     import pyarrow.compute as pc
     import pyarrow.parquet
 
-    lost = pa.array([str(Outcome.FAILED), str(Outcome.CONFLICT)])
-    with pyarrow.parquet.ParquetFile(
-        table_file(target.dest / "files.parquet")
-    ) as files:  # read_table would import pandas
+    wanted = [pa.scalar(str(outcome)) for outcome in (Outcome.FAILED, Outcome.CONFLICT)]
+    with pyarrow.parquet.ParquetFile(table_file(target.dest / "files.parquet")) as files:
         for batch in files.iter_batches(columns=["source", "path", "outcome", "code", "message"]):
-            for row in batch.filter(pc.is_in(batch.column("outcome"), lost)).to_pylist():
+            lost = pc.or_(*(pc.equal(batch.column("outcome"), outcome) for outcome in wanted))
+            for row in batch.filter(lost).to_pylist():
                 path = os.path.join(root_of(sources[row["source"]]), row["path"])
                 code = Code(row["code"]) if row["code"] else Code.INTERNAL
                 yield Failure(path, Outcome(row["outcome"]), code, row["message"] or "")
