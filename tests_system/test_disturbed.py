@@ -23,6 +23,9 @@ from scripts.soaking import soak_round
 from tests import dicomgen
 from tests.planted import CRASH, plant_decoder, spoil
 
+pytestmark = pytest.mark.timeout(3600)
+"""Each wait has its own limit; on a machine with other work seconds become minutes."""
+
 KILLS = 100
 
 

@@ -17,6 +17,9 @@ from pydicom import uid as uids
 
 from tests import dicomgen
 
+pytestmark = pytest.mark.timeout(3600)
+"""Each wait has its own limit; on a machine with other work seconds become minutes."""
+
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 
@@ -53,7 +56,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for k in range(8):
         syntax = uids.JPEG2000Lossless if k % 2 else uids.ExplicitVRLittleEndian
         dicomgen.make_series(
-            folder / str(k), series=f"s{k}", n=24, rows=512, columns=512, seed=k, transfer_syntax=syntax
+            folder / str(k), series=f"s{k}", n=16, rows=320, columns=320, seed=k, transfer_syntax=syntax
         )
     return folder
 
