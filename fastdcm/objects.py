@@ -355,7 +355,8 @@ def _writing(url: str) -> Iterator[None]:
 def _is_denied(error: Exception) -> bool:
     from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 
-    return isinstance(error, PermissionDeniedError | UnauthenticatedError)
+    named = isinstance(error, PermissionDeniedError | UnauthenticatedError)
+    return named or re.search(r"status code: 40[13]\b", str(error)) is not None  # of a list it is a general error
 
 
 _REASONS = (

@@ -103,7 +103,7 @@ def test_files(boto: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size:
     assert not boto.list_multipart_uploads(Bucket="bucket").get("Uploads")
 
 
-def test_missing_bucket() -> None:
+def test_missing_bucket(boto: Any) -> None:
     with pytest.raises(TargetError, match="no such bucket"):
         objects.put("s3://nobucket/x", b"1")
     with pytest.raises(SourceError, match="no such bucket"):
@@ -147,3 +147,15 @@ def test_memory() -> None:
     assert not objects.put("memory://m/a/b", b"1", create=True)
     assert [item.key for item in objects.list_objects("memory://m/a")] == ["b"]
     assert list(objects.list_objects("memory://other")) == []
+
+
+def test_a_refused_list_is_access_denied() -> None:
+    from obstore.exceptions import GenericError
+
+    error = GenericError(
+        "Server returned non-2xx status code: 403 Forbidden: <Code>SignatureDoesNotMatch</Code> SECRET"
+    )
+    with pytest.raises(SourceError, match=r"access denied .*403 SignatureDoesNotMatch") as caught, objects._reading():
+        raise error
+    assert caught.value.code == Code.PERMISSION
+    assert "SECRET" not in str(caught.value)
