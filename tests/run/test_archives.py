@@ -41,7 +41,7 @@ def told(store: Path, prefix: str) -> tuple[Any, ...]:
     assert isinstance(opened, Store)
     volumes = {}
     for volume in opened.volumes:
-        attributes = dict(volume.attributes["fastdcm"])
+        attributes = {name: value for name, value in volume.attributes["fastdcm"].items() if name != "hash"}
         attributes["source"] = {name: value for name, value in attributes["source"].items() if name != "digest"}
         volumes[volume.path.relative_to(store).as_posix()] = attributes, volume.numpy().tobytes()
     rows = pq.read_table(store / "files.parquet").to_pylist()
