@@ -250,6 +250,9 @@ def test_tiles_of_a_slide_are_no_slices(name: str, organization: str, tmp_path: 
             for k in range(4)
         ]  # fmt: skip
     dicomgen.save(made, tmp_path / "in" / "a.dcm")
-    converted = convert(tmp_path / "in")
-    assert list(converted.store.volumes) == []
-    assert set(converted.files().values()) == {("failed", "unsupported-wsi")}
+    (volume,) = convert(tmp_path / "in").store
+    assert np.array_equal(volume.numpy().reshape(frames.shape), frames)
+    geometry = volume.attributes["fastdcm"]["geometry"]
+    assert "affine" not in geometry
+    assert not geometry["has_position"]
+    assert volume.attributes["fastdcm"]["dims"]["t"]["role"] == "frame"

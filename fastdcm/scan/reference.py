@@ -112,7 +112,7 @@ def _read(path: str, row: Row) -> tuple[Row, list[Row]]:
         header = read_header(file, size)
         _fill(row, header)
         _repair_pixels(file, header, row)
-    verdict = _no_dicom_after_all(row, header) or _cut(header, row) or rules.decide_outcome(row) or _tiled(header, row)
+    verdict = _no_dicom_after_all(row, header) or _cut(header, row) or rules.decide_outcome(row)
     if verdict:
         return _decided(row, verdict), []
     return row, functional.frame_rows(header.dataset, row)
@@ -296,15 +296,6 @@ def _cut(header: Header, row: Row) -> rules.Verdict | None:
     if isinstance(sop_class, str) and not rules.is_image_class(sop_class):
         return None
     return Outcome.FAILED, Code.TRUNCATED, f"the header ends too early: {header.cut}"
-
-
-def _tiled(header: Header, row: Row) -> rules.Verdict | None:
-    """Return the outcome of frames that are tiles of one plane (PS3.3 C.7.6.17): segmentations of slides, and maps."""
-    total = [elements.number(header.dataset, tag, "UL") or 0 for tag in (0x00480007, 0x00480006)]
-    if row["pixel_keyword"] is None or (total[0] <= (row["rows"] or 0) and total[1] <= (row["columns"] or 0)):  # type: ignore[operator]
-        return None
-    size = f"{total[0]:.0f} x {total[1]:.0f} pixels"
-    return Outcome.FAILED, Code.UNSUPPORTED_WSI, f"tiles of a matrix of {size}: whole slides are not converted yet"
 
 
 # ---------------------------------------------------------------------------- pixels that are not what they are said
