@@ -23,7 +23,9 @@ LEAVE_S = 60.0
 MARK = "FASTDCM_SOAK_RUN"
 DONE = 1
 """Exit code of a run that did all: the export has files that fail on purpose."""
-_OF_PYTHON = re.compile(rb"Traceback [^\n]*\n  File [^\n]*/multiprocessing/resource_tracker.py[^\n]*\n[^\n]*\nKeyError: [^\n]*\n")
+_OF_PYTHON = re.compile(
+    rb"Traceback [^\n]*\n  File [^\n]*/multiprocessing/resource_tracker.py[^\n]*\n[^\n]*\nKeyError: [^\n]*\n"
+)
 """What Python's own tracker of semaphores prints where ``kill_child`` hits it: it starts anew, and the run goes on."""
 
 
