@@ -6,7 +6,7 @@ inflated into memory once, under a bound, and read from there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -44,11 +44,29 @@ class SourceFile:
         SourceError
             TRUNCATED, before anything is allocated, if the file ends earlier.
         """
-        self._check(offset, length)
-        if self.inflated is not None:
-            return bytearray(self.inflated[offset : offset + length])
-        data = bytearray(length)
-        self.read_into(offset, memoryview(data))
+        return self.read_parts([(offset, length)])
+
+    def read_parts(self, parts: Sequence[tuple[int, int]], memory: bytearray | None = None) -> bytearray:
+        """Return the bytes of some parts (offset, length), joined.
+
+        Parameters
+        ----------
+        memory
+            What to put them into, as long as nobody looks at what it holds: it becomes as long as they are. New memory
+            costs as much as reading into it (mapped, cleared, given back), so frame after frame has the same.
+
+        Raises
+        ------
+        SourceError
+            TRUNCATED, before anything is allocated, if the file ends earlier.
+        """
+        for part in parts:
+            self._check(*part)
+        data = _as_long(memory, sum(length for _, length in parts))
+        left = memoryview(data)
+        for offset, length in parts:
+            self.read_into(offset, left[:length])
+            left = left[length:]
         return data
 
     def read_into(self, offset: int, *buffers: memoryview) -> None:
@@ -89,6 +107,19 @@ class SourceFile:
             raise SourceError(
                 Code.TRUNCATED, f"{length} bytes are expected at byte {offset}, but there are {self.size} in all"
             )
+
+
+def _as_long(memory: bytearray | None, length: int) -> bytearray:
+    """Return memory of a length: what is there made longer or shorter, new where there is none or it is in use."""
+    if memory is None:
+        return bytearray(length)
+    try:
+        if len(memory) < length:
+            memory += bytes(length - len(memory))
+        del memory[length:]
+    except BufferError:
+        return bytearray(length)
+    return memory
 
 
 @contextmanager

@@ -133,11 +133,17 @@ def _sample(file: SourceFile, cell_bytes: int) -> bytearray:
 
 
 def read_frame(
-    file: SourceFile, layout: Layout, frame: int, rows: tuple[int, int], out: Array | None = None
+    file: SourceFile,
+    layout: Layout,
+    frame: int,
+    rows: tuple[int, int],
+    out: Array | None = None,
+    memory: bytearray | None = None,
 ) -> tuple[Array, str | None]:
     """Return the stored values of some rows of a frame, and what was repaired.
 
-    A compressed frame may be decoded into ``out``, as ``decode_frame`` says, and is a view of it then.
+    A compressed frame may be decoded into ``out``, as ``decode_frame`` says, and is a view of it then. Its bytes are
+    read into ``memory``, of which the values may be a view too.
 
     Returns
     -------
@@ -156,7 +162,7 @@ def read_frame(
     if layout.ranges is None:
         stored = finish_native(_read_native(file, layout, frame, rows), layout.pixels)
     else:
-        data = encapsulated_bytes(file, layout, frame)
+        data = encapsulated_bytes(file, layout, frame, memory)
         codec = found_codec(data, layout.pixels)
         if codec is not None and is_repaired(codec, layout.pixels):
             repaired = f"{codec} pixels under transfer syntax {layout.pixels.transfer_syntax}"
@@ -166,15 +172,12 @@ def read_frame(
     return stored, repaired
 
 
-def encapsulated_bytes(file: SourceFile, layout: Layout, frame: int) -> bytearray:
-    """Return a frame's fragments, joined."""
+def encapsulated_bytes(file: SourceFile, layout: Layout, frame: int, memory: bytearray | None = None) -> bytearray:
+    """Return a frame's fragments, joined; in ``memory``, as ``SourceFile.read_parts`` says."""
     ranges = layout.ranges or []
     if not 0 <= frame < len(ranges):
         raise SourceError(Code.TRUNCATED, f"frame {frame + 1} is wanted, there are {len(ranges)}")
-    fragments = ranges[frame]
-    if len(fragments) == 1:
-        return file.read(*fragments[0])
-    return bytearray().join(file.read(*fragment) for fragment in fragments)
+    return file.read_parts(ranges[frame], memory)
 
 
 def native_range(layout: Layout, frame: int, rows: tuple[int, int]) -> tuple[int, int, int]:

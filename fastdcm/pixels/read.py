@@ -100,10 +100,10 @@ def read_cells(
             findings.bytes_read += len(header) + out[cell].nbytes
         else:
             files.setdefault(source.path, []).append(cell)
-    patience = list(PAUSES_S)
+    patience, wanted = list(PAUSES_S), _Wanted(rule, rows, out, begin, bytearray())
     for cells in files.values():
         with_source = [(cell, source) for cell in cells if (source := sources[cell]) is not None]
-        header = _read_patiently(with_source, _Wanted(rule, rows, out, begin), findings, patience)
+        header = _read_patiently(with_source, wanted, findings, patience)
         for cell in cells:
             headers[cell] = header
     return CellsRead(tuple(findings.faults), tuple(findings.notes), findings.overflow, findings.bytes_read, headers)
@@ -127,6 +127,8 @@ class _Wanted(NamedTuple):
     rows: Rows
     out: Array
     begin: Callable[[int], None]
+    memory: bytearray
+    """For the encapsulated bytes of one frame after the other."""
 
 
 def _read_patiently(
@@ -198,7 +200,7 @@ def _read_group(
     last: bool,
 ) -> None:
     """Read one frame into the cells that want it: more than one where it is a mosaic."""
-    rule, rows, out, begin = wanted
+    rule, rows, out, begin, memory = wanted
     try:
         cell, source = group[0]
         begin(cell)
@@ -206,7 +208,7 @@ def _read_group(
             findings.overflow |= _read_direct(file, layout, source, rule, rows, out[cell])
             return
         whole = (0, layout.pixels.rows) if source.tile >= 0 else rows
-        stored, repaired = read_frame(file, layout, frame, whole, out[cell] if len(group) == 1 else None)
+        stored, repaired = read_frame(file, layout, frame, whole, out[cell] if len(group) == 1 else None, memory)
         if repaired is not None:
             findings.notes.append((cell, Code.REPAIRED_SYNTAX, repaired))
         for cell, source in group:
