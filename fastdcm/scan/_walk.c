@@ -1,4 +1,5 @@
-/* The element walk for a whole batch of files in one call, without the GIL and without an object an element.
+/* The element walk for a whole batch of files in one call, without the GIL and without an object an element; with the
+ * GIL where Python gives the bytes (walk_fetched).
  * walk_python.py says what is meant; the functions here have its names, and the tests hold both equal.
  *
  * Nothing is allocated from a declared size: values are copied only after their length was compared with
@@ -19,7 +20,7 @@
 
 enum { FIRST_READ_BYTES = 8192, NEXT_READ_BYTES = 65536, MAX_VALUE_BYTES = 4096, MAX_CSA_BYTES = 65536, MOST_UID_BYTES = 64 };
 enum { MAX_ELEMENTS = 1 << 21, MAX_LISTED = 1 << 16, MAX_DESCENTS = 64, KNOWN_BITS = 11 };
-enum { OK, EMPTY, NOT_DICOM, UNREADABLE, CUT, BAD, REFERENCE, NO_MEMORY };
+enum { OK, EMPTY, NOT_DICOM, UNREADABLE, CUT, BAD, REFERENCE, NO_MEMORY, FAILED }; /* FAILED: Python raised */
 enum { SYNTAX_UNKNOWN, IMPLICIT, EXPLICIT, SYNTAX_OTHER };
 enum {
     STATUS, ERRNO, SIZE, MTIME_NS, SYNTAX, REPAIRED, START, PIXEL_TAG, PIXEL_OFFSET, PIXEL_LENGTH,
@@ -139,8 +140,10 @@ typedef struct {
 } Element;
 
 typedef struct {
-    /* a window on the file, or all of some bytes (fd -1) */
+    /* a window on the file, on what Python gives (fetch), or all of some bytes (fd -1) */
     int fd;
+    PyObject *fetch; /* (file, position, count) -> bytes; walk_fetched */
+    int64_t file;
     int64_t size, start, held;
     const uint8_t *data;
     uint8_t *buffer;
@@ -189,19 +192,43 @@ static int64_t cut(Walk *walk, uint32_t tag, uint32_t length, int64_t value)
 static inline uint32_t u16(const uint8_t *p) { return (uint32_t)p[0] | (uint32_t)p[1] << 8; }
 static inline uint32_t u32(const uint8_t *p) { return u16(p) | u16(p + 2) << 16; }
 
+/* Put the bytes that Python gives into the buffer; how many, or STOP (stopped). The GIL is held. */
+static int64_t fetch_bytes(Walk *walk, int64_t position, int64_t amount)
+{
+    char *bytes;
+    Py_ssize_t length;
+    PyObject *given = PyObject_CallFunction(walk->fetch, "LLL", (long long)walk->file, (long long)position, (long long)amount);
+    if (given == Py_None) {
+        Py_DECREF(given);
+        return stop(walk, UNREADABLE);
+    }
+    if (!given || PyBytes_AsStringAndSize(given, &bytes, &length) < 0) {
+        Py_XDECREF(given);
+        return stop(walk, FAILED);
+    }
+    if (length > amount) length = (Py_ssize_t)amount;
+    memcpy(walk->buffer, bytes, (size_t)length);
+    Py_DECREF(given);
+    return length;
+}
+
+static int64_t pread_bytes(Walk *walk, int64_t position, int64_t amount)
+{
+    ssize_t got;
+    do got = pread(walk->fd, walk->buffer, (size_t)amount, (off_t)position);
+    while (got < 0 && errno == EINTR);
+    if (got >= 0) return got;
+    walk->facts[ERRNO] = errno;
+    return stop(walk, UNREADABLE);
+}
+
 /* Read more of the file; the bytes from a position that is inside it, or NULL (stopped). */
 static const uint8_t *read_at(Walk *walk, int64_t position, int64_t count)
 {
     int64_t amount = position < FIRST_READ_BYTES / 2 && count <= FIRST_READ_BYTES ? FIRST_READ_BYTES : NEXT_READ_BYTES;
     if (amount > walk->size - position) amount = walk->size - position;
-    ssize_t got;
-    do got = pread(walk->fd, walk->buffer, (size_t)amount, (off_t)position);
-    while (got < 0 && errno == EINTR);
-    if (got < 0) {
-        walk->facts[ERRNO] = errno;
-        stop(walk, UNREADABLE);
-        return NULL;
-    }
+    int64_t got = walk->fetch ? fetch_bytes(walk, position, amount) : pread_bytes(walk, position, amount);
+    if (got < 0) return NULL;
     walk->start = position;
     walk->held = got;
     if (got < count) {
@@ -573,6 +600,25 @@ static int plausible_start(Walk *walk)
     return (p[0] == 2 || p[0] == 8) && !p[1];
 }
 
+/* Walk a file whose size is known. */
+static void walk_sized(Walk *walk)
+{
+    if (!walk->size) {
+        stop(walk, EMPTY);
+        return;
+    }
+    int preamble = 0;
+    if (walk->size >= 132) {
+        const uint8_t *p = at(walk, 0, 132); /* from the start: whole pages are copied faster */
+        if (!p) return;
+        preamble = !memcmp(p + 128, "DICM", 4);
+    }
+    int plausible = preamble ? 1 : plausible_start(walk);
+    if (plausible > 0) parts(walk, preamble ? 132 : 0);
+    if (!plausible || (!preamble && !walk->identified && walk->status != UNREADABLE && walk->status < NO_MEMORY))
+        walk->status = NOT_DICOM;
+}
+
 static void walk_open_file(Walk *walk)
 {
     struct stat about;
@@ -592,28 +638,11 @@ static void walk_open_file(Walk *walk)
 #endif
     walk->facts[SIZE] = walk->size = about.st_size;
     walk->facts[MTIME_NS] = (int64_t)changed.tv_sec * 1000000000 + changed.tv_nsec;
-    if (!walk->size) {
-        stop(walk, EMPTY);
-        return;
-    }
-    int preamble = 0;
-    if (walk->size >= 132) {
-        const uint8_t *p = at(walk, 0, 132); /* from the start: whole pages are copied faster */
-        if (!p) return;
-        preamble = !memcmp(p + 128, "DICM", 4);
-    }
-    int plausible = preamble ? 1 : plausible_start(walk);
-    if (plausible > 0) parts(walk, preamble ? 132 : 0);
-    if (!plausible || (!preamble && !walk->identified && walk->status != UNREADABLE && walk->status != NO_MEMORY))
-        walk->status = NOT_DICOM;
+    walk_sized(walk);
 }
 
-static void walk_file(Walk *walk, const char *path)
+static void open_and_walk(Walk *walk, const char *path)
 {
-    walk->status = OK;
-    walk->size = walk->start = walk->held = walk->elements = 0;
-    walk->identified = walk->declared_length = walk->wanted_at = walk->stop_at = 0;
-    walk->facts[PIXEL_OFFSET] = walk->facts[TABLE_OFFSET] = -1;
     do walk->fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     while (walk->fd < 0 && errno == EINTR);
     if (walk->fd < 0) {
@@ -623,6 +652,34 @@ static void walk_file(Walk *walk, const char *path)
         walk_open_file(walk);
         close(walk->fd);
     }
+}
+
+/* Walk what Python opens (position -1): it gives size and time of the file, or None where it cannot. */
+static void fetch_and_walk(Walk *walk)
+{
+    long long size, changed;
+    PyObject *about = PyObject_CallFunction(walk->fetch, "LLL", (long long)walk->file, -1LL, 0LL);
+    if (about == Py_None) {
+        stop(walk, UNREADABLE);
+    } else if (!about || !PyArg_ParseTuple(about, "LL", &size, &changed)) {
+        stop(walk, FAILED);
+    } else {
+        walk->facts[SIZE] = walk->size = size;
+        walk->facts[MTIME_NS] = changed;
+        walk_sized(walk);
+    }
+    Py_XDECREF(about);
+}
+
+/* Walk one file by its path, or the one that Python gives. */
+static void walk_file(Walk *walk, const char *path)
+{
+    walk->status = OK;
+    walk->size = walk->start = walk->held = walk->elements = 0;
+    walk->identified = walk->declared_length = walk->wanted_at = walk->stop_at = 0;
+    walk->facts[PIXEL_OFFSET] = walk->facts[TABLE_OFFSET] = -1;
+    if (walk->fetch) fetch_and_walk(walk);
+    else open_and_walk(walk, path);
     walk->facts[STATUS] = walk->status;
     if (walk->status == NOT_DICOM)
         for (int i = 0; i < walk->wanted_count; i++) walk->codes[i * walk->file_count] = -1;
@@ -664,35 +721,38 @@ static int walk_batch(Walk *walk, const char *paths, Py_ssize_t paths_length, in
     for (int64_t file = 0; file < walk->file_count; file++) {
         walk->facts = facts + file * FACTS;
         walk->codes = codes + file;
-        const char *next = memchr(paths, 0, (size_t)(end - paths));
-        if (!next) return STOP;
-        walk_file(walk, paths);
-        if (walk->status == NO_MEMORY) return STOP;
-        paths = next + 1;
+        walk->file = file;
+        const char *path = paths;
+        if (!walk->fetch) {
+            const char *nul = memchr(path, 0, (size_t)(end - path));
+            if (!nul) return STOP;
+            paths = nul + 1;
+        }
+        walk_file(walk, path);
+        if (walk->status == NO_MEMORY || walk->status == FAILED) return STOP;
     }
     return 0;
 }
 
-static PyObject *walk_files(PyObject *module, PyObject *args)
+/* Walk a batch: by paths that end with NULs, or of what ``fetch`` gives. */
+static PyObject *walk_all(const char *paths, Py_ssize_t length, PyObject *fetch, Py_ssize_t count, const Py_buffer *wanted,
+                          const Py_buffer *stops)
 {
-    Py_buffer paths, wanted, stops;
-    Py_ssize_t count;
-    (void)module;
-    if (!PyArg_ParseTuple(args, "y*ny*y*", &paths, &count, &wanted, &stops)) return NULL;
     Walk walk;
     memset(&walk, 0, sizeof walk);
     Arena arena = {NULL, 0, 0};
     int failed = 1;
     PyObject *facts = NULL, *codes = NULL, *bytes = NULL, *places = NULL;
-    walk.wanted = read_tags(&wanted, &walk.wanted_count);
-    walk.stops = read_tags(&stops, &walk.stop_count);
+    walk.wanted = read_tags(wanted, &walk.wanted_count);
+    walk.stops = read_tags(stops, &walk.stop_count);
     walk.data = walk.buffer = malloc(NEXT_READ_BYTES);
     walk.value = malloc(MAX_CSA_BYTES + 2);
     walk.distinct = calloc((size_t)walk.wanted_count + 1, sizeof(Distinct));
     walk.arena = &arena;
     walk.known = calloc(1 << KNOWN_BITS, sizeof(uint64_t));
     walk.file_count = count;
-    if (count >= 0 && count <= paths.len) {
+    walk.fetch = fetch;
+    if (count >= 0 && (fetch || count <= length)) {
         facts = PyBytes_FromStringAndSize(NULL, count * FACTS * (Py_ssize_t)sizeof(int64_t));
         codes = PyBytes_FromStringAndSize(NULL, count * walk.wanted_count * (Py_ssize_t)sizeof(int32_t));
     }
@@ -701,9 +761,9 @@ static PyObject *walk_files(PyObject *module, PyObject *args)
         memset(fact_bytes, 0, (size_t)PyBytes_Size(facts));
         memset(code_bytes, 0xFF, (size_t)PyBytes_Size(codes));
         for (int i = 0; i < walk.wanted_count; i++) walk.distinct[i].last = -1;
-        Py_BEGIN_ALLOW_THREADS
-        failed = walk_batch(&walk, paths.buf, paths.len, (int64_t *)fact_bytes, (int32_t *)code_bytes);
-        Py_END_ALLOW_THREADS
+        PyThreadState *released = fetch ? NULL : PyEval_SaveThread();
+        failed = walk_batch(&walk, paths, length, (int64_t *)(void *)fact_bytes, (int32_t *)(void *)code_bytes);
+        if (released) PyEval_RestoreThread(released);
         if (!failed) {
             bytes = PyBytes_FromStringAndSize((const char *)arena.bytes, (Py_ssize_t)arena.length);
             places = list_places(walk.distinct, walk.wanted_count);
@@ -722,14 +782,37 @@ static PyObject *walk_files(PyObject *module, PyObject *args)
     free(walk.distinct);
     free(walk.known);
     free(arena.bytes);
-    PyBuffer_Release(&paths);
-    PyBuffer_Release(&wanted);
-    PyBuffer_Release(&stops);
     PyObject *result = bytes && places ? PyTuple_Pack(4, facts, codes, bytes, places) : NULL;
     Py_XDECREF(facts);
     Py_XDECREF(codes);
     Py_XDECREF(bytes);
     Py_XDECREF(places);
+    return result;
+}
+
+static PyObject *walk_files(PyObject *module, PyObject *args)
+{
+    Py_buffer paths, wanted, stops;
+    Py_ssize_t count;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "y*ny*y*", &paths, &count, &wanted, &stops)) return NULL;
+    PyObject *result = walk_all(paths.buf, paths.len, NULL, count, &wanted, &stops);
+    PyBuffer_Release(&paths);
+    PyBuffer_Release(&wanted);
+    PyBuffer_Release(&stops);
+    return result;
+}
+
+static PyObject *walk_fetched(PyObject *module, PyObject *args)
+{
+    Py_buffer wanted, stops;
+    PyObject *fetch;
+    Py_ssize_t count;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "Ony*y*", &fetch, &count, &wanted, &stops)) return NULL;
+    PyObject *result = walk_all("", 0, fetch, count, &wanted, &stops);
+    PyBuffer_Release(&wanted);
+    PyBuffer_Release(&stops);
     return result;
 }
 
@@ -974,6 +1057,7 @@ static PyObject *plain_texts(PyObject *module, PyObject *args)
 
 static PyMethodDef METHODS[] = {
     {"walk_files", walk_files, METH_VARARGS, "(paths, count, wanted, stops) -> (facts, codes, bytes, places)"},
+    {"walk_fetched", walk_fetched, METH_VARARGS, "(fetch, count, wanted, stops) -> (facts, codes, bytes, places)"},
     {"walk_elements", walk_elements, METH_VARARGS, "(header, explicit) -> (status, elements)"},
     {"parse_decimals", parse_decimals, METH_VARARGS, "(bytes, places, count) -> (numbers, plain)"},
     {"parse_times", parse_times, METH_VARARGS, "(bytes, places, count) -> (numbers, plain)"},

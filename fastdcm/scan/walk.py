@@ -24,6 +24,7 @@ from fastdcm.scan.opened import is_plain
 from fastdcm.scan.walk_python import (
     Element,
     Fact,
+    Fetch,
     Status,
     Syntax,
     Values,
@@ -45,6 +46,7 @@ __all__ = [
     "plain_texts",
     "walk_elements",
     "walk_elements_python",
+    "walk_fetched",
     "walk_files",
     "walk_files_python",
 ]
@@ -81,8 +83,30 @@ def walk_files(paths: Sequence[bytes], wanted: Sequence[int], stops: Sequence[in
     count = len(paths)
     if joined.count(b"\0") > count or b"://" in joined:
         return _walk_both(paths, wanted, stops)
-    tags = (np.asarray(wanted, "<u4").tobytes(), np.asarray(stops, "<u4").tobytes())
-    facts, codes, data, places = _compiled.walk_files(joined, count, *tags)
+    return _walked(count, wanted, *_compiled.walk_files(joined, count, *_packed(wanted, stops)))
+
+
+def walk_fetched(paths: Sequence[bytes], wanted: Sequence[int], stops: Sequence[int]) -> Walked:
+    """Walk the headers of any locations, each opened and read by Python as far as the walk asks; as ``walk_files``."""
+    if _compiled is None:
+        return walk_files_python(paths, wanted, stops)
+    with Fetch(paths) as fetch:
+        walked = _walked(len(paths), wanted, *_compiled.walk_fetched(fetch, len(paths), *_packed(wanted, stops)))
+    if not fetch.failures:
+        return walked
+    facts = walked.facts.copy()
+    for file, (status, number) in fetch.failures.items():
+        facts[file, Fact.STATUS], facts[file, Fact.ERRNO] = status, number
+    return walked._replace(facts=facts)
+
+
+def _packed(*tags: Sequence[int]) -> tuple[bytes, ...]:
+    return tuple(np.asarray(some, "<u4").tobytes() for some in tags)
+
+
+def _walked(
+    count: int, wanted: Sequence[int], facts: bytes, codes: bytes, data: bytes, places: Sequence[bytes]
+) -> Walked:
     return Walked(
         np.frombuffer(facts, np.int64).reshape(count, len(Fact)),
         np.frombuffer(codes, np.int32).reshape(len(wanted), count),
@@ -91,14 +115,14 @@ def walk_files(paths: Sequence[bytes], wanted: Sequence[int], stops: Sequence[in
 
 
 def _walk_both(paths: Sequence[bytes], wanted: Sequence[int], stops: Sequence[int]) -> Walked:
-    """Walk files of which some are no files of the system: those are for Python's walk."""
+    """Walk files of which some are no files of the system: those are opened by Python."""
     plain = np.array([is_plain(path) for path in paths], np.bool_)
     if plain.all():  # strange names
         plain[:] = False
     facts = np.zeros((len(paths), len(Fact)), np.int64)
     codes = np.full((len(wanted), len(paths)), -1, np.int32)
     values: list[Values] = [Values.of(())] * len(wanted)
-    for walk, chosen in ((walk_files, plain), (walk_files_python, ~plain)):
+    for walk, chosen in ((walk_files, plain), (walk_fetched, ~plain)):
         walked = walk([paths[row] for row in np.flatnonzero(chosen).tolist()], wanted, stops)
         known = np.array([len(one) for one in values], np.int32)[:, None]
         facts[chosen], codes[:, chosen] = walked.facts, np.where(walked.codes < 0, -1, walked.codes + known)

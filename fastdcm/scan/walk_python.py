@@ -186,6 +186,49 @@ def walk_elements_python(header: bytes, explicit: bool) -> tuple[int, list[Eleme
     return Status.OK, walk.listed
 
 
+def failure_of(path: bytes, error: OSError | SourceError) -> tuple[Status, int]:
+    """Return status and errno of a file that cannot be opened or read."""
+    if isinstance(error, OSError):
+        return Status.UNREADABLE, error.errno or 0
+    return (Status.NOT_DICOM if is_plain(path) else Status.REFERENCE), 0  # pydicom's reader says what an archive has
+
+
+class Fetch:
+    """Opens and reads files for the walk in C, one after the other; what fails is kept, and is None there."""
+
+    def __init__(self, paths: Sequence[bytes]) -> None:
+        self._paths = paths
+        self._reader: Reader | None = None
+        self.failures: dict[int, tuple[Status, int]] = {}
+        """By file: status and errno."""
+
+    def __call__(self, file: int, position: int, count: int) -> bytes | tuple[int, int] | None:
+        """Return bytes of the file; at position -1 open it, and return its size and time in nanoseconds."""
+        try:
+            if position < 0:
+                self.close()
+                self._reader = open_location(self._paths[file])
+                return self._reader.size, self._reader.mtime_ns
+            return self._reader.read_at(position, count) if self._reader else None
+        except (OSError, SourceError) as error:
+            self.failures[file] = failure_of(self._paths[file], error)
+            return None
+
+    def close(self) -> None:
+        """Close what is open."""
+        if self._reader is not None:
+            self._reader.close()
+        self._reader = None
+
+    def __enter__(self) -> Fetch:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close what is open."""
+        self.close()
+
+
 class _Stop(Exception):
     def __init__(self, status: Status) -> None:
         super().__init__(status)
@@ -233,10 +276,8 @@ class _FileWalk:
         try:
             with open_location(path) as reader:
                 self.facts[Fact.STATUS] = self.file(reader)
-        except OSError as error:
-            self.facts[Fact.STATUS], self.facts[Fact.ERRNO] = Status.UNREADABLE, error.errno or 0
-        except SourceError:  # pydicom's reader says what is wrong with an archive
-            self.facts[Fact.STATUS] = Status.NOT_DICOM if is_plain(path) else Status.REFERENCE
+        except (OSError, SourceError) as error:
+            self.facts[Fact.STATUS], self.facts[Fact.ERRNO] = failure_of(path, error)
 
     def file(self, reader: Reader) -> Status:
         self.facts[Fact.SIZE], self.facts[Fact.MTIME_NS] = reader.size, reader.mtime_ns

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import itertools
 import math
 import os
 import re
 import struct
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pydicom
@@ -24,6 +27,8 @@ from fastdcm.scan import rules, walk
 from fastdcm.scan.columns import WANTED
 from fastdcm.scan.find import find_files, full_path
 from fastdcm.scan.header import STOPS
+from fastdcm.scan.location import member_location
+from fastdcm.scan.reading import LocalFile
 from fastdcm.scan.walk import Fact, Status, Syntax, Values, Walked
 from tests.scan import rawdicom as raw
 from tests.scan.localfiles import local_folders
@@ -44,11 +49,13 @@ def values_of(walked: Walked, file: int) -> Found:
 
 
 def walk_both(paths: Sequence[bytes]) -> Walked:
-    """Walk compiled and in Python, hold them equal."""
-    compiled, plain = walk.walk_files(paths, WANTED, STOPS), walk.walk_files_python(paths, WANTED, STOPS)
-    np.testing.assert_array_equal(compiled.facts, plain.facts)
-    for file in range(len(paths)):
-        assert values_of(compiled, file) == values_of(plain, file)
+    """Walk compiled, by what Python fetches, and in Python; hold them equal."""
+    plain = walk.walk_files_python(paths, WANTED, STOPS)
+    for walk_compiled in (walk.walk_fetched, walk.walk_files):
+        compiled = walk_compiled(paths, WANTED, STOPS)
+        np.testing.assert_array_equal(compiled.facts, plain.facts)
+        for file in range(len(paths)):
+            assert values_of(compiled, file) == values_of(plain, file)
     return compiled
 
 
@@ -336,6 +343,55 @@ def test_what_the_walk_learnt_from_other_files_changes_nothing(
         paths[-2].write_bytes(BASES[base])
         paths[-1].write_bytes(mutate(BASES[base], edits, keep))
     walk_both([os.fsencode(path) for path in paths])
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_members_of_archives(tmp_path: Path, method: int) -> None:
+    """Whole, longer than a read, cut, empty, damaged, of another method, not there: all walks say the same."""
+    archive = tmp_path / "a.zip"
+    noise = np.random.default_rng(1).bytes(20000)
+    contents = {name: BASES[number] for number, name in enumerate("abcdefgh")}
+    contents |= {
+        "long": raw.part10(explicit(0x00091001, "OB", noise) + raw.image()),
+        "cut": BASES[0][:300],
+        "empty": b"",
+    }
+    with zipfile.ZipFile(archive, "w", method) as file:
+        for name, content in contents.items():
+            file.writestr(name, content)
+        file.writestr("other", BASES[0], zipfile.ZIP_LZMA)
+        file.writestr("damaged", BASES[0])
+        at = file.getinfo("damaged").header_offset
+    damaged = bytearray(archive.read_bytes())
+    damaged[at : at + 60] = bytes(60)
+    archive.write_bytes(damaged)
+    names = [*contents, "other", "damaged", "gone"]
+    paths = [os.fsencode(member_location(str(archive), name)) for name in names]
+    paths.insert(3, os.fsencode(tmp_path / "a.zip"))
+    paths.insert(5, os.fsencode(tmp_path / "no such file"))
+    walked = walk_both(paths)
+    statuses = walked.facts[:, Fact.STATUS].tolist()
+    assert statuses[0] == Status.OK
+    assert statuses[-6:] == [Status.OK, Status.CUT, Status.EMPTY, *[Status.REFERENCE] * 3]
+    assert walked.facts[5, Fact.ERRNO] == errno.ENOENT
+
+
+def test_what_no_reader_raises_ends_the_walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_bytes(BASES[0])
+
+    def interrupt(*_: object) -> bytes:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LocalFile, "read_at", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        walk.walk_fetched([os.fsencode(tmp_path / "file")], WANTED, STOPS)
+    compiled: Any = importlib.import_module("fastdcm.scan._walk")
+    for answers in ([None], [(300, 0), None], [(300, 0), b"\2\0"]):
+        facts = np.frombuffer(compiled.walk_fetched(Mock(side_effect=answers), 1, b"", b"")[0], np.int64)
+        assert facts[Fact.STATUS] == (Status.CUT if answers[-1] else Status.UNREADABLE)
+    for odd in ([(1, 2, 3)], [(300, 0), "text"]):
+        with pytest.raises(TypeError):
+            compiled.walk_fetched(Mock(side_effect=odd), 1, b"", b"")
 
 
 def test_lengths_and_sequences_of_known_tags(tmp_path: Path) -> None:
