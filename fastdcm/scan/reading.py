@@ -23,6 +23,8 @@ INFLATED_BYTES_PER_BYTE = 128
 SPOOL_MEMORY_BYTES = 64 * 2**20
 """What inflates to more is put into a temporary file."""
 _STEP_BYTES = 2**16
+_FIRST_STEP_BYTES = 2**13
+"""Unpacked at first: of most members a scan wants no more than the header."""
 
 
 class Reader:
@@ -241,14 +243,15 @@ def unpack(packed: Iterator[bytes], method: str, packed_bytes: int) -> Iterator[
     SourceError
         BAD_ARCHIVE where they are damaged or end too early, ARCHIVE_BOUND beyond the bounds.
     """
-    one, most, total = _unpacker(method), most_inflated(packed_bytes), 0
+    one, most, total, step_bytes = _unpacker(method), most_inflated(packed_bytes), 0, _FIRST_STEP_BYTES
     for block in packed:
         while True:
             if one.eof:
                 if method == "deflate" or not block.strip(b"\0"):
                     break
                 one = _unpacker(method)
-            part = _step(one, block)
+            part = _step(one, block, step_bytes)
+            is_full, step_bytes = len(part) == step_bytes, min(2 * step_bytes, _STEP_BYTES)
             total += len(part)
             if total > most:
                 message = f"{packed_bytes} compressed bytes unpack to more than {most}, the bound"
@@ -256,17 +259,17 @@ def unpack(packed: Iterator[bytes], method: str, packed_bytes: int) -> Iterator[
             if part:
                 yield part
             block = one.unused_data if one.eof else getattr(one, "unconsumed_tail", b"")
-            if not one.eof and not block and len(part) < _STEP_BYTES:
+            if not one.eof and not block and not is_full:
                 break
     if not one.eof:
         raise SourceError(Code.BAD_ARCHIVE, f"the compressed bytes end too early, after {total} unpacked bytes")
 
 
-def _step(one: Any, block: bytes) -> bytes:
+def _step(one: Any, block: bytes, most: int) -> bytes:
     from lzma import LZMAError
 
     try:
-        part: bytes = one.decompress(block, _STEP_BYTES)
+        part: bytes = one.decompress(block, most)
     except (zlib.error, OSError, EOFError, ValueError, LZMAError) as error:
         raise SourceError(Code.BAD_ARCHIVE, f"the compressed bytes are damaged: {error}") from None
     return part

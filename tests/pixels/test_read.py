@@ -53,6 +53,22 @@ def jpegls(folder: Path, frames: Array, **changes: Any) -> FrameSource:
     return write(folder / f"{len(list(folder.iterdir()))}.dcm", pixels, items(*streams))
 
 
+def test_frames_of_any_length_lie_in_one_memory_after_another(tmp_path: Path) -> None:
+    """Long, short, long again, in several fragments, and cells that are no codestream: each is its own values."""
+    noise, flat = RNG.integers(-1000, 3000, (64, 48)).astype("i2"), np.full((64, 48), 7, "i2")
+    expected = [noise, flat, noise[::-1].copy(), flat + 1, noise + 2]
+    sources = [jpegls(tmp_path, frame[None]) for frame in expected[:3]]
+    stream = bytes(ic.jpegls_encode(expected[3].view("u2")))
+    pixels = pixel_format(flat, JPEG + "80", n_frames=1)
+    sources.append(write(tmp_path / "parts.dcm", pixels, items(stream[:10], stream[10:30], stream[30:])))
+    pixels = pixel_format(flat, "1.2.840.10008.1.2.1.98", n_frames=1)
+    sources.append(write(tmp_path / "cells.dcm", pixels, items(expected[4].tobytes())))
+    order = [0, 1, 3, 4, 2, 4, 1, 0, 3]
+    out, read = read_all([sources[number] for number in order], value_rule("int16"), (64, 48))
+    assert read.faults == ()
+    assert np.array_equal(out, [expected[number] for number in order])
+
+
 def test_cells_of_several_files_in_any_order_and_absent_ones(tmp_path: Path) -> None:
     first, second = native(tmp_path), jpegls(tmp_path, VALUES + 1)
     wanted = [(first, 3), (second, 0), None, (first, 0), (second, 4)]
