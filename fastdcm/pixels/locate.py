@@ -36,7 +36,7 @@ class _Value(NamedTuple):
     end: int
 
     def read(self, offset: int, length: int) -> bytes:
-        data = self.reader.read_at(offset, length) if offset + length <= self.end else b""
+        data = self.reader.read_at(offset, length) if length and offset + length <= self.end else b""
         if len(data) < length:
             raise SourceError(
                 Code.TRUNCATED, f"{length} bytes are expected at byte {offset}, but the data end at byte {self.end}"

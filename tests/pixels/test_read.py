@@ -19,8 +19,9 @@ import pytest
 import xxhash
 from pydicom import dcmread
 
-from fastdcm.errors import Code
+from fastdcm.errors import Code, SourceError
 from fastdcm.model import FrameSource
+from fastdcm.pixels.file import open_source
 from fastdcm.pixels.read import hash_cell, read_cells, same_pixels
 from fastdcm.scan import bounded
 from tests.pixels.sources import (
@@ -67,6 +68,22 @@ def test_frames_of_any_length_lie_in_one_memory_after_another(tmp_path: Path) ->
     out, read = read_all([sources[number] for number in order], value_rule("int16"), (64, 48))
     assert read.faults == ()
     assert np.array_equal(out, [expected[number] for number in order])
+
+
+def test_memory_becomes_as_long_as_what_is_read(tmp_path: Path) -> None:
+    source = native(tmp_path)
+    content = Path(source.path).read_bytes()
+    memory = bytearray()
+    with open_source(source) as file:
+        for parts in ([(0, 300)], [(130, 2)], [(9, 1), (0, 4), (100, 200)], []):
+            data = file.read_parts(parts, memory)
+            assert data is memory
+            assert data == b"".join(content[offset : offset + length] for offset, length in parts)
+        with memoryview(memory):  # in use: not touched
+            data = file.read_parts([(0, 10)], memory)
+        assert (data, memory) == (content[:10], b"")
+        with pytest.raises(SourceError):
+            file.read_parts([(0, 10), (len(content), 1)], memory)
 
 
 def test_cells_of_several_files_in_any_order_and_absent_ones(tmp_path: Path) -> None:
