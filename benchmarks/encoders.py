@@ -191,8 +191,8 @@ def check_all(data: Path | None) -> Iterator[Result]:
             yield check_encoder(encoder, sources, Path(work))
 
 
-def encoders_section(data: Path) -> str:
-    """Return the section of the document; raises SystemExit where the programs are missing."""
+def encoders_section(data: Path) -> tuple[str, list[str]]:
+    """Return the section of the document, and what differs; raises SystemExit where the programs are missing."""
     if missing := missing_programs():
         raise SystemExit(f"{', '.join(missing)} not found: {INSTALL}")
     lines = [
@@ -207,11 +207,14 @@ def encoders_section(data: Path) -> str:
         "| command | transfer syntax | files written | volumes equal |",
         "| --- | --- | --- | --- |",
     ]
+    faults: list[str] = []
     for result in check_all(data):
         wrong = f", **differs {len(result.wrong)}**" if result.wrong else ""
-        name = f"`{' '.join(result.encoder.command)}`"
+        command = " ".join(result.encoder.command)
+        name = f"`{command}`"
+        faults += [f"{command}: {text}" for text in result.wrong]
         lines.append(f"| {name} | {syntax_name(result.encoder.syntax)} | {result.images} | {result.equal}{wrong} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n", faults
 
 
 def version_of(program: str) -> str:

@@ -27,6 +27,10 @@ class Finding(NamedTuple):
     file: str
     """Path of the file, or of the volume's first one, below its source."""
     text: str
+    volume: str = ""
+    """Where the volume is: what is said of its frames and of the whole belongs together."""
+    cell: tuple[int, int, int] | None = None
+    """(t, c, z) of a frame; None for what is said of the volume."""
 
 
 @dataclass(frozen=True, eq=False)

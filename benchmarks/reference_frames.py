@@ -135,7 +135,9 @@ def _check_file(
             except (IndexError, ValueError, AttributeError) as error:  # other frames than the header says
                 text = f"{type(error).__name__}: {error}"
             verdict = "differs" if text else "equal"
-        yield Finding(reference, judged.kind(row["volume"]), syntax, verdict, judged.name(row["file"]), text)
+        volume, cell = str(judged.store / row["volume"]), (row["t"] or 0, row["c"] or 0, row["z"])
+        file = judged.name(row["file"])
+        yield Finding(reference, judged.kind(row["volume"]), syntax, verdict, file, text, volume, cell)
 
 
 def _differs(dataset: Dataset, frames: Array, row: Row, found: Array) -> str | None:

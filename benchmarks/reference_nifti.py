@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import nibabel
+import numpy as np
 
 import fastdcm
 from benchmarks.judged import Finding
@@ -75,5 +76,11 @@ def check_references(data: Path) -> Iterator[Finding]:
         with tempfile.TemporaryDirectory() as folder:
             volume = convert_one(data, Path(folder, "out.zarr"), *sources)
             has_affine = volume.attributes["fastdcm"]["geometry"].get("affine")
-            wrong = same_in_space(volume, image) if has_affine else "the volume has no affine"
+            wrong = same_in_space(volume, image) if has_affine else f"no affine: {_steps(volume)}"
             yield Finding("NIfTI", volume.kind, "", "differs" if wrong else "equal", reference, wrong or "")
+
+
+def _steps(volume: fastdcm.Volume) -> str:
+    positions = np.array(volume.attributes["fastdcm"]["slices"]["position"], np.float64)
+    steps = np.linalg.norm(np.diff(positions, axis=0), axis=1)
+    return f"steps of {steps.min():.3f} to {steps.max():.3f} mm"

@@ -58,7 +58,7 @@ def check_volumes(judged: Judged, child: Child) -> Iterator[Finding]:
             verdict = "refused" if isinstance(answer, Refusal) else "differs" if answer else "equal"
             text = answer.text if isinstance(answer, Refusal) else answer or ""
             file = judged.name(rows[0]["file"])
-            yield Finding(reference, judged.kind(name), judged.syntax(name), verdict, file, text)
+            yield Finding(reference, judged.kind(name), judged.syntax(name), verdict, file, text, str(volume.path))
 
 
 def _answers(
@@ -318,8 +318,9 @@ def grid_in(volume: Any, image: Any, *, shift_mm: float = 1e-2) -> Array | str:
         return f"grids lie {apart_mm:.3f} mm apart"
     grid = np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij"), -1)
     index: Array = (grid @ matrix.T + np.round(offset)).astype(int)
-    if (index < 0).any() or (index >= volume.shape[:-4:-1]).any():
-        return f"reaches outside: shape {shape} against {volume.shape[:-4:-1]}"
+    outside = max(int((-index).max()), int((index - volume.shape[:-4:-1]).max()) + 1)
+    if outside > 0:
+        return f"reaches outside by {outside} voxels: shape {shape} against {volume.shape[:-4:-1]}"
     return index
 
 

@@ -176,7 +176,8 @@ def _spacing(plan: VolumePlan, row: Json) -> Iterator[str]:
     if said is not None and placed and abs(abs(said) - geometry.spacing[2]) > max(0.01 * geometry.spacing[2], 0.01):
         yield f"Spacing Between Slices (0018,0088) says {mm_text(said)} mm, the positions say {apart}: they count."
     kinds = {
-        "detector": "Spacing in the plane is Imager Pixel Spacing (0018,1164): on the detector, not in the patient.",
+        "detector": "Spacing in the plane is that of the detector or image plane, Imager Pixel Spacing (0018,1164) or "
+        "Image Plane Pixel Spacing (3002,0011), not in the patient.",
         "calibrated": "Pixel Spacing (0028,0030) is calibrated: other than Imager Pixel Spacing (0018,1164).",
         "region": "Spacing in the plane is that of the ultrasound region (0018,602C and 0018,602E).",
     }

@@ -47,11 +47,12 @@ class _Value(NamedTuple):
 def frame_ranges(reader: Reader, source: FrameSource) -> Ranges:
     """Return the fragments of every frame, in the order of the frames.
 
-    One frame is all fragments; as many fragments as frames are a frame each. Otherwise by what is found first: the
-    Extended Offset Table (PS3.3 C.7.6.3.1.8), the Basic Offset Table (PS3.5 A.4), the fragments that begin like a
-    codestream, those that end with EOI, the ends of the codestreams wherever they are. A table that does not point at
-    items is ignored, and so is one against whose frames codestreams begin. Reads 8 bytes an item, and all of it only
-    where fragments are not frames.
+    One frame is all fragments (PS3.5 A.4), and its pixels are those of the first codestream; fragments behind it that
+    begin another one are told as further frames. As many fragments as frames are a frame each. Otherwise by what is
+    found first: the Extended Offset Table (PS3.3 C.7.6.3.1.8), the Basic Offset Table (PS3.5 A.4), the fragments that
+    begin like a codestream, those that end with EOI, the ends of the codestreams wherever they are. A table that does
+    not point at items is ignored, and so is one against whose frames codestreams begin. Reads 8 bytes an item, and all
+    of it only where fragments are not frames.
 
     Returns
     -------
@@ -72,7 +73,8 @@ def frame_ranges(reader: Reader, source: FrameSource) -> Ranges:
     if not fragments:
         raise SourceError(Code.TRUNCATED, f"no fragment for {n_frames} frames")
     if n_frames <= 1:
-        return [tuple(fragments)]
+        further = _beginnings(value, fragments, source.format)[1:] if len(fragments) > 1 else []
+        return [tuple(fragments), *((fragments[number],) for number in further)]
     for some in (fragments, [fragment for fragment in fragments if fragment[1]]):
         if len(some) == n_frames:
             return [(fragment,) for fragment in some]

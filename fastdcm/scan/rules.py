@@ -351,8 +351,8 @@ def spacing_of(
     Parameters
     ----------
     pixel_spacing, imager_spacing, nominal_spacing
-        (between rows, between columns) in mm: Pixel Spacing (0028,0030), Imager Pixel Spacing (0018,1164),
-        Nominal Scanned Pixel Spacing (0018,2010).
+        (between rows, between columns) in mm: Pixel Spacing (0028,0030), Imager Pixel Spacing (0018,1164) or Image
+        Plane Pixel Spacing (3002,0011), Nominal Scanned Pixel Spacing (0018,2010).
     calibration_type
         Pixel Spacing Calibration Type (0028,0A02).
     modality
@@ -362,7 +362,7 @@ def spacing_of(
     -------
     (dy, dx, kind)
         ``patient`` (in the patient), ``calibrated`` (a projection, corrected for magnification), ``detector``
-        (in the plane of the detector or of the digitised film), or (None, None, None). A spacing that is not
+        (in the plane of the detector, the digitised film or the RT Image), or (None, None, None). A spacing that is not
         two positive numbers is none.
     """
     pixel, imager, nominal = _valid(pixel_spacing), _valid(imager_spacing), _valid(nominal_spacing)
@@ -392,12 +392,16 @@ Getter = Callable[[int], Raw | None]
 
 
 def spacing_from(get: Getter, row: Row) -> tuple[float | None, float | None, str | None]:
-    """Return ``spacing_of`` the top-level elements; ``row`` gives the modality."""
-    found = [get(tag) for tag in (0x00280030, 0x00181164, 0x00182010)]
+    """Return ``spacing_of`` the top-level elements; ``row`` gives the modality.
+
+    Image Plane Pixel Spacing of an RT Image is in its image plane, RT Image SID (3002,0026) from the source, and not in
+    the patient (PS3.3 C.8.8.2): it counts as a detector's.
+    """
+    found = [get(tag) for tag in (0x00280030, 0x00181164, 0x00182010, 0x30020011)]
     pairs = [element and parse_numbers(element.value, 2) for element in found]
     calibration = get(0x00280A02)
     kind = clean_text(calibration.value) if calibration else None
-    return spacing_of(pairs[0], pairs[1], pairs[2], kind, _text(row, "modality"))
+    return spacing_of(pairs[0], pairs[1] or pairs[3], pairs[2], kind, _text(row, "modality"))
 
 
 # ---------------------------------------------------------------------------- outcomes

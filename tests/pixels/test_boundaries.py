@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from pydicom.uid import RLELossless
+from pydicom.uid import UID, RLELossless
 
 from fastdcm.errors import Code
 from fastdcm.pixels.boundaries import Read, find_codestreams
@@ -142,6 +142,22 @@ def test_frames_beyond_those_declared_are_noted(tmp_path: Path) -> None:
     out, read = read_all([source._replace(frame=2)], value_rule("uint16"), NOISE[0].shape)
     assert (out[0] == NOISE[2]).all()
     assert [note[1:] for note in read.notes] == [(Code.LONG_PIXEL_DATA, "5 frames of pixel data, 3 are expected")]
+
+
+@pytest.mark.parametrize("syntax", [JPEG + "80", JPEG + "90"])
+def test_of_several_codestreams_in_one_frame_the_first_counts_and_the_others_are_noted(
+    syntax: str, tmp_path: Path
+) -> None:
+    """One frame is all fragments (PS3.5 A.4), and its pixels are those of one codestream."""
+    codes = [encode_frame(frame, UID(syntax), 12) for frame in NOISE[:3]]
+    in_pieces = [piece for code in codes for piece in (code[:40], code[40:])]
+    for number, value in enumerate((items(*codes), items(*in_pieces))):
+        source = write(tmp_path / str(number), pixel_format(NOISE[0], syntax), value)
+        out, read = read_all([source], value_rule("uint16"), NOISE[0].shape)
+        assert (out[0] == NOISE[0]).all()
+        assert [note[1:] for note in read.notes] == [(Code.LONG_PIXEL_DATA, "3 frames of pixel data, 1 are expected")]
+    source = write(tmp_path / "one", pixel_format(NOISE[0], syntax), items(*in_pieces[:2]))
+    assert read_all([source], value_rule("uint16"), NOISE[0].shape)[1].notes == ()
 
 
 @pytest.mark.parametrize("name", ENCODERS)

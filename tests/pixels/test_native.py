@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydicom.uid import SecondaryCaptureImageStorage
 
 from fastdcm.errors import Code
 from fastdcm.model import PixelFormat
 from fastdcm.pixels import native
+from tests.dicomgen import new_dataset, pixel_module, save, uid
 from tests.pixels.sources import (
     BIG_ENDIAN,
     DEFLATED,
@@ -168,3 +170,20 @@ def test_unknown_bits_allocated_are_a_fault(tmp_path: Path) -> None:
     source = write(tmp_path / "a.dcm", pixel_format(values, bits_allocated=72, bits_stored=72), bytes(144))
     _, read = read_all([source], value_rule("int32"), (4, 4))
     assert [fault.code for fault in read.faults] == [Code.UNSUPPORTED_PIXELS]
+
+
+def test_packed_cells_of_twelve_bits_are_gdcms(tmp_path: Path) -> None:
+    """GDCM, by SimpleITK, is the one other reader of a Python package that takes packed cells: unsigned, of 12 bits."""
+    import SimpleITK as sitk
+
+    values = RNG.integers(0, 4096, (6, 8))
+    stream = sum(int(value) << 12 * number for number, value in enumerate(values.ravel()))
+    cells = values.astype("u2")
+    pixels = pixel_format(cells)._replace(bits_allocated=12, bits_stored=12, high_bit=11)
+    source = write(tmp_path / "a.dcm", pixels, stream.to_bytes(72, "little"))
+    assert np.array_equal(read_good(source, cells.dtype.name), values)
+    module = pixel_module(cells[None], bits_stored=12) | {"BitsAllocated": 12, "Modality": "OT"}
+    made = new_dataset(SecondaryCaptureImageStorage, uid("packed"), PixelData=stream.to_bytes(72, "little"), **module)
+    made["PixelData"].VR = "OW"
+    theirs = sitk.GetArrayFromImage(sitk.ReadImage(str(save(made, tmp_path / "packed.dcm"))))
+    assert np.array_equal(theirs.reshape(values.shape), values)

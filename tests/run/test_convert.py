@@ -525,13 +525,17 @@ def test_single_slice_series_that_look_like_one_are_reported_and_not_merged(sour
     for k in range(4):
         dicomgen.make_series(source, n=1, series=f"s{k}", origin=(0.0, 0.0, 5.0 * k), edit=one_text)
     dicomgen.make_series(source, n=1, series="other", origin=(0.0, 0.0, 99.0), rows=40, edit=one_text)
-    table = fastdcm.scan(source).table
+    found = fastdcm.scan(source)
+    table = found.table
     flagged = ["one-slice-series" in reasons for reasons in table["reasons"].to_pylist()]
+    listed = fastdcm.explain(str(source)).listed
+    assert sum("one-slice-series" in series.flags for series in listed) == 4
     assert table.num_rows == 5
     assert sum(flagged) == 4
     converted = convert(source)
     (warning,) = converted.report.warnings
     assert warning.startswith("4 single-slice series of 1 study look like one series")
+    assert found.warnings == (warning,)
     assert json.loads((converted.path / "report.json").read_text())["warnings"] == [warning]
     assert convert(source, name="none.zarr", where="rows > 30").report.warnings == ()
 

@@ -601,6 +601,8 @@ def test_modality_lut_of_65536_entries_and_of_xa(tmp_path: Path) -> None:
         ("CT", {"PixelSpacing": [0.12, 0.11]}, (0.12, 0.11, "patient")),
         ("CT", {"PixelSpacing": [0.12, 0]}, (None, None, None)),
         ("OT", {"NominalScannedPixelSpacing": [0.3, 0.2]}, (0.3, 0.2, "detector")),
+        ("RTIMAGE", {"ImagePlanePixelSpacing": [0.25, 0.2]}, (0.25, 0.2, "detector")),
+        ("RTIMAGE", {"ImagePlanePixelSpacing": [0.25, 0]}, (None, None, None)),
         ("OT", {}, (None, None, None)),
     ],
 )
