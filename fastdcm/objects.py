@@ -99,9 +99,10 @@ def _open_store(scheme: str, root: str) -> ObjectStore:
         "read_timeout": timedelta(seconds=SILENCE_S),
     }
     retry: RetryConfig = {
-        "max_retries": 20,
+        "max_retries": 1000,  # the time decides: a server that restarts refuses at once
         "retry_timeout": timedelta(seconds=RETRY_S),
-        "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=5), "base": 2},
+        # A pause is random between the first and base times the one before: with 2 it would not grow.
+        "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=5), "base": 4},
     }
     try:
         match scheme:

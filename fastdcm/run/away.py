@@ -9,9 +9,10 @@ import os
 import re
 import shutil
 import socket
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -95,12 +96,21 @@ def _folder() -> Iterator[str]:
 
 @lru_cache(maxsize=1)
 def _remove_orphans() -> None:
-    """Remove the folders of processes that are gone, once a process."""
-    name = re.compile(rf"fastdcm-{re.escape(socket.gethostname())}-(\d+)-.*")
-    for path in Path(tempfile.gettempdir()).iterdir():
-        match = name.fullmatch(path.name)
-        if match and not path.is_symlink() and path.stat().st_uid == os.getuid() and not _is_alive(int(match[1])):
-            shutil.rmtree(path, ignore_errors=True)
+    """Remove the folders of processes that are gone, once a process; what it may not see stays."""
+    name = re.compile(rf"fastdcm-{re.escape(socket.gethostname())}-(\d{{1,9}})-.*")
+    with suppress(OSError):
+        for path in sorted(Path(tempfile.gettempdir()).iterdir()):
+            match = name.fullmatch(path.name)
+            if match and not _is_alive(int(match[1])) and _is_own_folder(path):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_own_folder(path: Path) -> bool:
+    try:
+        found = path.lstat()
+    except OSError:  # another run was faster
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
 
 
 def _is_alive(pid: int) -> bool:

@@ -109,8 +109,8 @@ def hold_lease(
     TargetError
         The server cannot be asked.
     """
-    probe(folder, exclusive=not single_writer)
     holder = _holder(work)
+    probe(folder, holder, exclusive=not single_writer)
     before = _highest(folder)
     while not before.ended and before.content.get("holder") != holder:
         before = _watch(folder, before, tell)
@@ -194,8 +194,10 @@ def _holder(work: Path) -> str:
 # ---------------------------------------------------------------------------- what the server can do
 
 
-def probe(folder: str, *, exclusive: bool) -> None:
+def probe(folder: str, holder: str, *, exclusive: bool) -> None:
     """Try on the server what a store needs: ranges that are right and, if asked for, creates that are exclusive.
+
+    Its two objects have the holder's name, so that what a killed run leaves of them goes with the next one.
 
     Raises
     ------
@@ -204,7 +206,7 @@ def probe(folder: str, *, exclusive: bool) -> None:
     TargetError
         It cannot be asked: no server, no such bucket, access denied.
     """
-    url = objects.join(folder, f"probe-{secrets.token_hex(8)}")
+    url = objects.join(folder, f"probe-{holder}")
     data = bytes(range(256)) * 4
     try:
         objects.put(url, data)  # says what is wrong with server, bucket and keys
@@ -235,6 +237,7 @@ def _probe_ranges(url: str, data: bytes) -> None:
 
 def _probe_creates(url: str) -> None:
     try:
+        objects.delete([url])
         first, second = objects.put(url, b"first", create=True), objects.put(url, b"second", create=True)
         kept = objects.read(url, 100)
     except (TargetError, SourceError) as error:

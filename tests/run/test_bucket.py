@@ -215,6 +215,19 @@ def test_the_same_working_folder_takes_over_at_once(boto: Any, tmp_path: Path, m
         assert (held.number, held.alone) == (8, True)
 
 
+def test_what_is_left_of_a_probe_goes_with_the_next_run(
+    boto: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as killed:
+        killed.setattr(objects, "delete", lambda _: None)
+        with lease.hold_lease("s3://bucket/a.work", tmp_path):
+            pass
+    assert len([key for key in keys(boto, prefix="a.work/") if "probe" in key]) == 2
+    with lease.hold_lease("s3://bucket/a.work", tmp_path):
+        pass
+    assert list(keys(boto, prefix="a.work/")) == ["a.work/lease-00000002"]
+
+
 def test_a_lease_that_cannot_be_renewed_is_lost(boto: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with lease.hold_lease("s3://bucket/w.work", tmp_path) as held:
         held.end()
