@@ -22,6 +22,7 @@ SETTINGS = {
     "PYTHONPATH": str(ROOT),
 }
 PATIENCE_S = 600.0
+CODING = ("--codec", "zstd:9", "--shard", "400000")
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("source") / "export"
     for k in range(12):
-        dicomgen.make_series(folder / str(k), series=f"s{k}", n=16, rows=512, columns=384, seed=k)
+        dicomgen.make_series(folder / str(k), series=f"s{k}", n=8, rows=320, columns=256, seed=k)
     dicomgen.cut_short(folder / "cut")
     return folder
 
@@ -44,7 +45,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def expected(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     out = tmp_path_factory.mktemp("expected") / "s.zarr"
-    command = [sys.executable, "-m", "fastdcm", "convert", str(source), str(out), "--codec", "zstd:9"]
+    command = [sys.executable, "-m", "fastdcm", "convert", str(source), str(out), *CODING]
     done = subprocess.run(command, env=os.environ | SETTINGS, check=False, timeout=PATIENCE_S, capture_output=True)
     assert done.returncode == 1
     return contents(out)
@@ -53,7 +54,7 @@ def expected(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 def test_workers_are_jobs_and_a_lost_one_is_replaced(
     cluster: dict[str, str], source: Path, expected: dict[str, str], tmp_path: Path
 ) -> None:
-    words = ["convert", source, tmp_path / "s.zarr", "--codec", "zstd:9", "--cluster", "slurm", "--workers", 2]
+    words = ["convert", source, tmp_path / "s.zarr", *CODING, "--cluster", "slurm", "--workers", 2]
     command = [sys.executable, "-m", "fastdcm", *map(str, words), "--memory", "2GB"]
     with open(tmp_path / "said", "w+") as said:
         run = subprocess.Popen(command, env=cluster, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
@@ -97,7 +98,7 @@ def test_array_jobs_and_finish_after_them(
 ) -> None:
     plan, script = tmp_path / "plan", tmp_path / "parts.sh"
     base = [sys.executable, "-m", "fastdcm"]
-    words = [*base, "plan", str(source), "--out", str(plan), "--codec", "zstd:9"]
+    words = [*base, "plan", str(source), "--out", str(plan), *CODING]
     subprocess.run(words, env=cluster, check=True, timeout=PATIENCE_S)
     script.write_text(SCRIPT.format(python=sys.executable, plan=plan, logs=tmp_path))
     first = slurm(cluster, "sbatch", "--parsable", script).strip()
@@ -114,7 +115,7 @@ def test_a_lost_array_task_is_named_and_made_good(
 ) -> None:
     plan = tmp_path / "plan"
     base = [sys.executable, "-m", "fastdcm"]
-    words = [*base, "plan", str(source), "--out", str(plan), "--codec", "zstd:9"]
+    words = [*base, "plan", str(source), "--out", str(plan), *CODING]
     subprocess.run(words, env=cluster, check=True, timeout=PATIENCE_S)
     script = tmp_path / "parts.sh"
     script.write_text(SCRIPT.format(python=sys.executable, plan=plan, logs=tmp_path))
