@@ -2,8 +2,8 @@
 
 The one place that knows obstore. Settings are the usual ones of the environment (``AWS_ENDPOINT_URL``,
 ``AWS_ALLOW_HTTP``, ``AWS_REGION``, ``AWS_ACCESS_KEY_ID`` ...); S3 is addressed by path. Requests are tried again for a
-minute at most. What a server answers is told by its status and code only, so that no key and no signature gets into a
-message. A process that used a store must not fork: workers are spawned.
+minute, those to ``http`` servers for some seconds. What a server answers is told by its status and code only, so that
+no key and no signature gets into a message. A process that used a store must not fork: workers are spawned.
 """
 
 from __future__ import annotations
@@ -99,7 +99,8 @@ def _open_store(scheme: str, root: str) -> ObjectStore:
         "read_timeout": timedelta(seconds=SILENCE_S),
     }
     retry: RetryConfig = {
-        "max_retries": 1000,  # the time decides: a server that restarts refuses at once
+        # The time decides, as a server that restarts refuses at once; a wrong http address is told sooner.
+        "max_retries": 8 if scheme.startswith("http") else 1000,
         "retry_timeout": timedelta(seconds=RETRY_S),
         # A pause is random between the first and base times the one before: with 2 it would not grow.
         "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=5), "base": 4},
