@@ -75,6 +75,7 @@ class Code(StrEnum):
     INTERNAL = "internal"
     DECODER_CRASH = "decoder-crash"
     DECODER_TIMEOUT = "decoder-timeout"
+    WORKER_LOST = "worker-lost"
     # why a series became several volumes
     SPLIT_ORIENTATION = "split-orientation"
     SPLIT_MATRIX = "split-matrix"

@@ -56,7 +56,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for k in range(8):
         syntax = uids.JPEG2000Lossless if k % 2 else uids.ExplicitVRLittleEndian
         dicomgen.make_series(
-            folder / str(k), series=f"s{k}", n=16, rows=320, columns=320, seed=k, transfer_syntax=syntax
+            folder / str(k), series=f"s{k}", n=10, rows=320, columns=300, seed=k, transfer_syntax=syntax
         )
     return folder
 

@@ -82,6 +82,10 @@ REASONS: Mapping[Code, ReasonText] = {
         "A decoder did not come to an end with it, three times.",
         f"`--task-timeout` gives it more time. {_ON_BAD_FRAME}",
     ),
+    Code.WORKER_LOST: ReasonText(
+        "Worker processes ended while they did it, several times: too little memory, or something killed them.",
+        "More `--memory`, fewer `--workers` or a smaller `--shard`; then the same command again.",
+    ),
     # why a series became several volumes
     Code.SPLIT_ORIENTATION: ReasonText(
         "Image Orientation (0020,0037) differs.",

@@ -7,7 +7,6 @@ holds a bounded number of them, and results come in the order in which they fini
 from __future__ import annotations
 
 import logging
-import os
 import pickle
 import queue
 import signal
@@ -17,23 +16,28 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 from typing import Any, TypeVar
 
 from fastdcm.errors import TargetError, UsageError
 from fastdcm.model import Resources
 from fastdcm.run.cluster import JOB_WAIT_S, start_jobs
 from fastdcm.run.isolate import end_children
+from fastdcm.run.machine import memory_limit, worker_count
 from fastdcm.run.progress import Callback, Progress, silent
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-MEMORY_SHARE = 0.6
 SHARDS_A_WORKER = 3
 """Input, output and encoded bytes of the shard at hand."""
 SMALLEST_WORKER_BYTES = 1 << 29
-_UNLIMITED = 1 << 62
+
+
+_WHY_LOST = "it needs more memory than a worker has (--memory, --workers), or they were killed"
+
+
+class WorkerLost(Exception):
+    """A task whose worker processes end, each time, also when it is the only one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -178,7 +182,7 @@ def map_tasks(
     Yields
     ------
     (task, result or exception)
-        An exception is that of the task, or that of Dask when the task killed its workers repeatedly.
+        An exception is that of the task, or ``WorkerLost`` where its workers ended repeatedly.
 
     Raises
     ------
@@ -270,6 +274,8 @@ def _map_client(
     running: dict[str, tuple[Any, Task]] = {}
     dask: Any = distributed  # a library without types
     completed = dask.as_completed()
+    suspects: list[Task] = []
+    alone = False
 
     def submit(task: Task) -> None:
         future = client.submit(_attempt_packed, _packed((function, task)), pure=False, retries=0)
@@ -289,7 +295,13 @@ def _map_client(
             future.release()
             for following in islice(tasks, 1):
                 submit(following)
-            yield task, outcome
+            if isinstance(outcome, WorkerLost) and not alone:
+                suspects.append(task)
+            else:
+                yield task, outcome
+            if not running and suspects:  # of tasks that were on one worker, one may be to blame for the end of all
+                alone = True
+                submit(suspects.pop())
     finally:
         if running:
             client.cancel([future for future, _ in running.values()])
@@ -307,6 +319,10 @@ def _attempt_packed(data: bytes) -> bytes:
 
 
 def _as_exception(error: BaseException) -> Exception:
+    from distributed.scheduler import KilledWorker
+
+    if isinstance(error, KilledWorker):
+        return WorkerLost(f"{error.allowed_failures + 1} worker processes ended while they did it: {_WHY_LOST}")
     return error if isinstance(error, Exception) else RuntimeError(type(error).__name__)
 
 
@@ -347,62 +363,3 @@ def _short_of_memory(engine: Engine, shard_bytes: int) -> str | None:
         f"a thread of a worker has {engine.thread_bytes / 2**20:.0f} MiB, and wants {SHARDS_A_WORKER} of the largest "
         f"shard's {shard_bytes / 2**20:.0f} MiB: give the workers more memory or fewer threads, or lower --shard"
     )
-
-
-def worker_count(resources: Resources) -> int:
-    """Return the workers asked for, else one a core that this process may use (affinity, cgroup quota)."""
-    if resources.workers is not None:
-        return max(resources.workers, 1)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(min(cores, int(_cpu_quota())), 1)
-
-
-def memory_limit(resources: Resources) -> int:
-    """Return the bytes that all workers together may use: those asked for, else 60 % of the machine or cgroup."""
-    if resources.memory_bytes is not None:
-        return resources.memory_bytes
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limits = [machine, *(_number(path) for path in _cgroup_files("memory.max", "memory/memory.limit_in_bytes"))]
-    return int(MEMORY_SHARE * min(limit for limit in limits if limit > 0))
-
-
-def _cpu_quota() -> float:
-    """Return the cores that the cgroup gives; a large number where it sets no limit."""
-    quotas = [float(_UNLIMITED)]
-    for path in _cgroup_files("cpu.max", "cpu/cpu.cfs_quota_us"):
-        words = _text(path).split()
-        if path.name == "cpu.cfs_quota_us":
-            words = [*words, *_text(path.with_name("cpu.cfs_period_us")).split()]
-        if len(words) == 2 and all(word.isdigit() for word in words) and int(words[1]):
-            quotas.append(int(words[0]) / int(words[1]))
-    return min(quotas)
-
-
-def _cgroup_files(unified: str, legacy: str) -> list[Path]:
-    """Return where this process's cgroup and its parents may state a limit (versions 2 and 1)."""
-    root = Path("/sys/fs/cgroup")
-    found = []
-    for line in _text(Path("/proc/self/cgroup")).splitlines():
-        _, controllers, group = line.split(":", 2)
-        controller, name = legacy.split("/")
-        if not controllers:
-            base, file = root, unified
-        elif controller in controllers.split(","):
-            base, file = root / controller, name
-        else:
-            continue
-        place = base / group.lstrip("/")
-        found += [folder / file for folder in (place, *place.parents) if folder == base or base in folder.parents]
-    return found
-
-
-def _number(path: Path) -> int:
-    text = _text(path).strip()
-    return int(text) if text.isdigit() else _UNLIMITED
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from fastdcm.errors import Code, Outcome, SourceError, UsageError
 from fastdcm.model import Index
 from fastdcm.objects import is_url
-from fastdcm.run.execute import Engine, map_tasks
+from fastdcm.run.execute import Engine, WorkerLost, map_tasks
 from fastdcm.run.progress import Callback, Progress, silent
 
 if TYPE_CHECKING:
@@ -173,7 +173,10 @@ def _read_singly(engine: Engine, roots: tuple[str, ...], files: Sequence[FoundFi
     for (_, (file,)), result in map_tasks(_read_batch, ((roots, [file]) for file in files), engine):
         if isinstance(result, Exception):
             message = f"{type(result).__name__} while its header was read: please report this fault of fastdcm"
-            yield read_headers(roots, [file._replace(error=Fault(Outcome.FAILED, Code.INTERNAL, message))])
+            fault = Fault(Outcome.FAILED, Code.INTERNAL, message)
+            if isinstance(result, WorkerLost):
+                fault = Fault(Outcome.FAILED, Code.WORKER_LOST, str(result))
+            yield read_headers(roots, [file._replace(error=fault)])
         else:
             yield result
 

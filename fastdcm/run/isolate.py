@@ -37,6 +37,8 @@ Mark = Callable[[int, int], None]
 
 IDLE_S = 60.0
 """A child that is asked nothing for so long ends by itself."""
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+"""Else each of a node's children would start a thread for each of its cores."""
 _SLICE_S = 0.5
 """Time is counted in slices: of a night during which the machine sleeps one counts."""
 _STEP = struct.Struct("=qqq")
@@ -156,6 +158,7 @@ class _Child:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _BEGIN, *map(str, given), *sys.path],
                 pass_fds=given,
+                env=os.environ | ONE_THREAD,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,  # decoders write there of what they mend, and the C library of what it ends

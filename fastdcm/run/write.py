@@ -16,7 +16,7 @@ from fastdcm.errors import Code, TargetError
 from fastdcm.model import FrameFault, Index, Options, ShardResult, ShardTask, VolumePlan
 from fastdcm.objects import is_url
 from fastdcm.run.away import run_anywhere
-from fastdcm.run.execute import Engine, map_tasks
+from fastdcm.run.execute import Engine, WorkerLost, map_tasks
 from fastdcm.run.task import Unit, UnitResult, VolumeResult, WholeVolume, WrittenVolume, remove_partial
 
 UNIT_BYTES = 32 * 2**20
@@ -202,6 +202,8 @@ class Writer:
         if path in self._plans:
             message = f"{type(error).__name__} in fastdcm itself, please report: {str(error)[:200]}"
             fault = FrameFault(0, Code.INTERNAL, message)
+            if isinstance(error, WorkerLost):
+                fault = FrameFault(0, Code.WORKER_LOST, str(error))
             yield Built(self._plans.pop(path), self._partial(path), VolumeResult(path, 0, 0, (fault,), (), False))
 
 

@@ -7,11 +7,8 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from typing import NamedTuple
-from urllib.error import HTTPError, URLError
-from urllib.parse import urljoin, urlsplit
-from urllib.request import HTTPRedirectHandler, build_opener
+from urllib.parse import urlsplit
 
 from fastdcm import objects
 from fastdcm.errors import Code, SourceError
@@ -22,10 +19,6 @@ BLOCK_BYTES = 2**16
 BLOCKS_KEPT = 16
 STATUS_S = 30.0
 """So long an archive is believed to be the one that was listed; every range is checked by its ETag all the same."""
-PAGE_BYTES_MAX = 2**26
-FOLDERS_MAX = 2**20
-DEPTH_MAX = 64
-TIMEOUT_S = 60.0
 
 
 class Found(NamedTuple):
@@ -130,60 +123,10 @@ def files_below(url: str) -> Iterator[Found]:
         The server cannot be asked.
     """
     if url.startswith("http"):
-        yield from _linked(url)
+        from fastdcm.scan.index_pages import linked_files
+
+        for key in linked_files(url):
+            yield Found(key)
         return
     for found in objects.list_objects(url):
         yield Found(found.key, found.size, found.mtime_ns)
-
-
-# ---------------------------------------------------------------------------- index pages
-
-
-class _Links(HTMLParser):
-    """Where the links of a page lead."""
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.found: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag == "a":
-            self.found += [value for name, value in attrs if name == "href" and value]
-
-
-class _NoRedirect(HTTPRedirectHandler):
-    """A server that leads elsewhere is not followed: it is not the one that was named."""
-
-    def redirect_request(self, *request: object) -> None:
-        return None
-
-
-def _linked(root: str) -> Iterator[Found]:
-    """Go through index pages, those below the root alone, each once."""
-    pending, seen = [root], {root}
-    while pending:
-        page = pending.pop()
-        for link in _links_of(page):
-            url = urljoin(page, link).partition("#")[0]
-            if not url.startswith(page) or url == page or "?" in url or url in seen or ".." in url.split("/"):
-                continue
-            seen.add(url)
-            if not url.endswith("/"):
-                yield Found(url[len(root) :])
-            elif url.count("/") - root.count("/") < DEPTH_MAX and len(seen) < FOLDERS_MAX:
-                pending.append(url)
-
-
-def _links_of(page: str) -> list[str]:
-    try:
-        with build_opener(_NoRedirect).open(page, timeout=TIMEOUT_S) as answer:
-            if answer.headers.get_content_type() not in ("text/html", "application/xhtml+xml"):
-                raise SourceError(Code.UNREADABLE, "the server shows no index of this folder; name its files")
-            text = answer.read(PAGE_BYTES_MAX)
-    except HTTPError as error:
-        raise SourceError(Code.UNREADABLE, f"the server answered {error.code}") from None
-    except (URLError, OSError, ValueError):
-        raise SourceError(Code.UNREADABLE, "no connection to the server") from None
-    links = _Links()
-    links.feed(text.decode("utf-8", "replace"))
-    return links.found

@@ -152,9 +152,9 @@ def _by_layout(layout: _Layout, headers: Sequence[bytes]) -> list[SliceTags | No
         alike = ~block[:, elsewhere].any(axis=1)
         differs = block[alike].any(axis=0)
     names = list(layout.tags)
-    numbers = np.unique(np.searchsorted(layout.offsets, np.flatnonzero(differs), "right") - 1)
+    numbers = np.searchsorted(layout.offsets, np.flatnonzero(differs), "right") - 1
     changed = []
-    for number in numbers[numbers >= 0].tolist():
+    for number in numbers[np.diff(numbers, prepend=-1) > 0].tolist():  # they ascend: each once, none before the first
         vr, value = layout.tags[names[number]]
         offset = int(layout.offsets[number])
         changed.append((names[number], vr, offset, offset + len(value)))

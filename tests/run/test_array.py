@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,23 @@ from pydicom.dataset import Dataset
 import fastdcm
 from fastdcm.errors import TargetError, UsageError
 from fastdcm.model import Options
-from fastdcm.run import array_run, map_document, results
+from fastdcm.run import array_run, execute, isolate, map_document, results
 from fastdcm.run.execute import Engine
 from fastdcm.run.map_document import VOLUME_COST_BYTES, load_share, share_owners
 from tests import dicomgen
 
 ROOT = Path(__file__).resolve().parents[2]
 LATE = "late"
+
+
+@pytest.fixture(autouse=True)
+def kept_children(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """One set of decoding processes for all runs of a test: each would start its own, 0.4 s of a processor a child."""
+    monkeypatch.setattr(
+        execute, "end_children", lambda *, busy=False: isolate.end_children(busy=True) if busy else None
+    )
+    yield
+    isolate.end_children()
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ import pytest
 
 from fastdcm.errors import UsageError
 from fastdcm.model import Resources
-from fastdcm.run import execute
-from fastdcm.run.execute import Engine, fit_memory, map_tasks, memory_limit, start_engine, worker_count
+from fastdcm.run import machine
+from fastdcm.run.execute import Engine, fit_memory, map_tasks, start_engine
+from fastdcm.run.machine import memory_limit, worker_count
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -127,7 +128,7 @@ def test_workers_follow_affinity_and_quota(tmp_path: Path, monkeypatch: pytest.M
     assert 1 <= worker_count(Resources()) <= len(os.sched_getaffinity(0))
     (tmp_path / "cpu.max").write_text("150000 100000\n")
     (tmp_path / "memory.max").write_text(f"{2**30}\n")
-    monkeypatch.setattr(execute, "_cgroup_files", lambda unified, legacy: [tmp_path / unified])
+    monkeypatch.setattr(machine, "_cgroup_files", lambda unified, legacy: [tmp_path / unified])
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(16)))
     assert worker_count(Resources()) == 1
     assert memory_limit(Resources()) == int(0.6 * 2**30)
