@@ -115,6 +115,7 @@ def _client(resources: Resources, workers: int) -> Iterator[Any]:
         with _local_cluster(dask, resources, workers) as cluster, dask.Client(cluster) as client:
             yield client
         return
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # a lost scheduler is told in a sentence
     try:
         connection = dask.Client(resources.scheduler, timeout=20)
     except (OSError, ValueError) as error:
