@@ -146,7 +146,7 @@ def _local_cluster(dask: Any, resources: Resources, workers: int) -> Any:
                     threads_per_worker=max(resources.threads, 1),
                     memory_limit=limit,
                     dashboard_address="127.0.0.1:0",  # None would claim port 8787
-                    silence_logs=logging.ERROR,  # a lost worker is replaced, a stopped one cancelled: nothing to tell
+                    silence_logs=logging.CRITICAL,  # what a task raises comes back; lost workers are replaced or told
                 )
         except RuntimeError as error:
             if not tries_left:
