@@ -157,6 +157,9 @@ def _local_cluster(dask: Any, resources: Resources, workers: int) -> Any:
 @contextmanager
 def _deaf() -> Iterator[None]:
     """Keep Ctrl-C from what is started meanwhile, and from what that starts: it is for the driver, which ends them."""
+    from multiprocessing.resource_tracker import ensure_running
+
+    ensure_running()  # else who starts it meanwhile hears SIGINT again, and so does all that he starts
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

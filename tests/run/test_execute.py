@@ -40,6 +40,29 @@ def test_local_gives_every_task_once_with_its_result_or_exception(workers: int) 
     assert threads_of(Resources(workers=workers)) == EXPECTED
 
 
+DEAF_WORKERS = """
+import signal
+from fastdcm.model import Resources
+from fastdcm.run.execute import start_engine
+
+def ignored():
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+if __name__ == "__main__":
+    with start_engine(Resources(scheduler="processes", workers=2)) as engine:
+        print(sorted(engine.client.run(ignored).values()), ignored())
+"""
+
+
+def test_workers_of_this_machine_leave_ctrl_c_to_the_driver(tmp_path: Path) -> None:
+    """In a process of its own: what a process has started before says which signals its threads let through."""
+    script = tmp_path / "deaf_workers.py"
+    script.write_text(DEAF_WORKERS)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    ended = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=300)
+    assert ended.stdout == "[True, True] False\n", ended.stderr
+
+
 @pytest.fixture(scope="module")
 def scheduler() -> Iterator[str]:
     """A real scheduler with two workers over TCP."""
