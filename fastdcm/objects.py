@@ -20,6 +20,7 @@ from urllib.parse import quote, unquote
 from fastdcm.errors import Code, SourceError, TargetError, UsageError
 
 if TYPE_CHECKING:
+    from obstore import ObjectMeta
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
 SCHEMES = ("s3", "gs", "az", "http", "https", "memory")
@@ -154,7 +155,11 @@ def stat(url: str) -> ObjectStatus | None:
             meta = obstore.head(store, key)
         except FileNotFoundError:
             return None
-        return ObjectStatus(meta["size"], int(meta["last_modified"].timestamp()) * 10**9, meta["e_tag"])
+        return _status(meta)
+
+
+def _status(meta: ObjectMeta) -> ObjectStatus:
+    return ObjectStatus(meta["size"], int(meta["last_modified"].timestamp()) * 10**9, meta["e_tag"])
 
 
 def read_range(url: str, offset: int, length: int, *, etag: str | None = None) -> bytes:
@@ -185,6 +190,40 @@ def read_range(url: str, offset: int, length: int, *, etag: str | None = None) -
         if etag is not None and found.meta["e_tag"] != etag:
             raise SourceError(Code.CHANGED, "the object is not the one that was scanned: its ETag differs")
         return bytes(found.bytes())
+
+
+def read_start(url: str, length: int) -> tuple[ObjectStatus, bytes] | None:
+    """Return what a server says of an object, and its first bytes, by one request; None where there is no object.
+
+    Parameters
+    ----------
+    url : str
+        Of the object.
+    length : int
+        How many bytes, at least one; fewer come where it has fewer.
+
+    Raises
+    ------
+    SourceError
+        It may not be read, or the server cannot be asked.
+    """
+    import obstore
+    from obstore.exceptions import BaseError
+
+    store, key = locate(url)
+    if not key:
+        return None
+    with _reading():
+        try:
+            found = obstore.get(store, key, options={"range": (0, length)})
+        except FileNotFoundError:
+            return None
+        except BaseError as error:
+            status = stat(url) if _is_bad_range(error) else None
+            if status is None or status.size:
+                raise
+            return status, b""  # it has no range at all
+        return _status(found.meta), bytes(found.bytes())
 
 
 def read_end(url: str, length: int) -> bytes:
@@ -359,6 +398,10 @@ def _is_denied(error: Exception) -> bool:
 
     named = isinstance(error, PermissionDeniedError | UnauthenticatedError)
     return named or re.search(r"status code: 40[13]\b", str(error)) is not None  # of a list it is a general error
+
+
+def _is_bad_range(error: Exception) -> bool:
+    return re.search(r"status code: 416\b|[Rr]ange", str(error)) is not None
 
 
 _REASONS = (

@@ -13,7 +13,8 @@ from fastdcm.objects import forget_stores
 from tests import dicomgen
 from tests.s3server import KEY, SECRET, client, environment
 from tests_system.ceph import running_ceph
-from tests_system.test_buckets import answers, free_port, listed, start, stored
+from tests_system.servers import answers, free_port
+from tests_system.test_buckets import listed, start, stored
 
 pytestmark = pytest.mark.timeout(1200)
 

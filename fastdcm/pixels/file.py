@@ -13,8 +13,9 @@ from io import BytesIO
 
 from fastdcm.errors import Code, SourceError
 from fastdcm.model import FrameSource
+from fastdcm.pixels.ahead import Ahead, open_frames
 from fastdcm.scan.bounded import inflate
-from fastdcm.scan.opened import is_plain, open_location
+from fastdcm.scan.opened import is_plain
 from fastdcm.scan.reading import Reader
 from fastdcm.scan.reference import find_pixels
 
@@ -123,8 +124,15 @@ def _as_long(memory: bytearray | None, length: int) -> bytearray:
 
 
 @contextmanager
-def open_source(source: FrameSource) -> Iterator[SourceFile]:
+def open_source(source: FrameSource, ahead: Ahead | None = None) -> Iterator[SourceFile]:
     """Open the file of a frame, the same file that the scan saw.
+
+    Parameters
+    ----------
+    source : FrameSource
+        Of the frame.
+    ahead : Ahead, optional
+        Who may have the file already.
 
     Raises
     ------
@@ -135,7 +143,7 @@ def open_source(source: FrameSource) -> Iterator[SourceFile]:
         DECODE or UNSUPPORTED_PIXELS if a deflated file cannot be inflated under the bounds (``scan/bounded.py``).
     """
     try:
-        reader = open_location(source.path)
+        reader = ahead.open(source) if ahead is not None else open_frames(source)
     except SourceError as error:
         if is_plain(source.path):
             raise SourceError(Code.CHANGED, "the file changed after the scan: it is no regular file now") from None

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from fastdcm.errors import PAUSES_S, Code, SourceError, may_pass
 from fastdcm.model import FrameFault, FrameSource, PixelFormat, ValueRule
 from fastdcm.pixels import native, values
+from fastdcm.pixels.ahead import Ahead
 from fastdcm.pixels.batch import read_plain
 from fastdcm.pixels.file import SourceFile, open_source
 from fastdcm.pixels.frame import (
@@ -68,7 +69,12 @@ def _pass(_: int) -> None:
 
 
 def read_cells(
-    sources: Sequence[FrameSource | None], rule: ValueRule, rows: Rows, out: Array, begin: Callable[[int], None] = _pass
+    sources: Sequence[FrameSource | None],
+    rule: ValueRule,
+    rows: Rows,
+    out: Array,
+    begin: Callable[[int], None] = _pass,
+    ahead: Ahead | None = None,
 ) -> CellsRead:
     """Read one frame (or tile of a mosaic) into each cell of ``out``, as the rule wants its values.
 
@@ -82,6 +88,8 @@ def read_cells(
         Little endian, C order. Native pixels of one type are read straight into it.
     begin
         Told the first cell of each frame that is not plain, before it is read.
+    ahead
+        Opens files of these and of later cells; without it those of these cells alone.
 
     Returns
     -------
@@ -90,6 +98,9 @@ def read_cells(
         what it was CHANGED, a short one TRUNCATED, anything that a decoder raises DECODE. Where the system failed in a
         way that may pass, the file is read again first.
     """
+    if ahead is None:
+        with Ahead(sources) as ahead:
+            return read_cells(sources, rule, rows, out, begin, ahead)
     findings = _Findings()
     headers = read_plain(sources, rule, rows, out)
     files: dict[str, list[int]] = {}
@@ -100,7 +111,7 @@ def read_cells(
             findings.bytes_read += len(header) + out[cell].nbytes
         else:
             files.setdefault(source.path, []).append(cell)
-    patience, wanted = list(PAUSES_S), _Wanted(rule, rows, out, begin, bytearray())
+    patience, wanted = list(PAUSES_S), _Wanted(rule, rows, out, begin, bytearray(), ahead)
     for cells in files.values():
         with_source = [(cell, source) for cell in cells if (source := sources[cell]) is not None]
         header = _read_patiently(with_source, wanted, findings, patience)
@@ -129,6 +140,7 @@ class _Wanted(NamedTuple):
     begin: Callable[[int], None]
     memory: bytearray
     """For the encapsulated bytes of one frame after the other."""
+    ahead: Ahead
 
 
 def _read_patiently(
@@ -167,7 +179,7 @@ def _read_file(
     header = None
     try:
         wanted.begin(cells[0][0])
-        with open_source(cells[0][1]) as file:
+        with open_source(cells[0][1], wanted.ahead) as file:
             layout = layout_of(file, cells[0][1], expand_palette=wanted.rule.channels == 3)
             findings.notes += [(cells[0][0], code, message) for code, message in layout.notes]
             header = file.header()
@@ -200,7 +212,7 @@ def _read_group(
     last: bool,
 ) -> None:
     """Read one frame into the cells that want it: more than one where it is a mosaic."""
-    rule, rows, out, begin, memory = wanted
+    rule, rows, out, begin, memory, _ = wanted
     try:
         cell, source = group[0]
         begin(cell)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from itertools import accumulate, count
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,9 @@ from fastdcm.errors import CheckError, Code
 from fastdcm.model import ArraySpec, FrameFault, ShardResult, ShardTask, VolumePlan
 from fastdcm.objects import is_url
 from fastdcm.series.layout import Region
+
+if TYPE_CHECKING:
+    from fastdcm.pixels.ahead import Ahead
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,9 +109,14 @@ def run_unit(unit: Unit, watch: Callable[[int], Watch] = unwatched) -> UnitResul
     TargetError
         The target cannot be written.
     """
-    if isinstance(unit, ShardTask):
-        return write_shard(unit, watch(0))
-    volumes = [unit] if isinstance(unit, WrittenVolume) else _write_shards(unit, watch)
+    from fastdcm.pixels.ahead import Ahead
+
+    if isinstance(unit, WrittenVolume):
+        return finish_volumes([unit])
+    with Ahead(source for task in tasks_of(unit) for source in task.sources) as ahead:
+        if isinstance(unit, ShardTask):
+            return write_shard(unit, watch(0), ahead)
+        volumes = _write_shards(unit, watch, ahead)
     return finish_volumes(volumes)
 
 
@@ -119,7 +127,7 @@ def tasks_of(unit: Unit) -> list[ShardTask]:
     return [unit] if isinstance(unit, ShardTask) else [task for whole in unit for task in whole.tasks]
 
 
-def _write_shards(unit: Sequence[WholeVolume], watch: Callable[[int], Watch]) -> list[WrittenVolume]:
+def _write_shards(unit: Sequence[WholeVolume], watch: Callable[[int], Watch], ahead: Ahead) -> list[WrittenVolume]:
     """Write the shards of small volumes, step by step: the code of a step stays in the processor's cache."""
     from fastdcm.store.commit import make_folders
 
@@ -127,18 +135,22 @@ def _write_shards(unit: Sequence[WholeVolume], watch: Callable[[int], Watch]) ->
         make_folders(whole.partial, whole.plan.array)
     numbers = count()
     return [
-        WrittenVolume(whole.plan, whole.partial, tuple(write_shard(task, watch(next(numbers))) for task in whole.tasks))
+        WrittenVolume(
+            whole.plan,
+            whole.partial,
+            tuple(write_shard(task, watch(next(numbers)), ahead) for task in whole.tasks),
+        )
         for whole in unit
     ]
 
 
-def write_shard(task: ShardTask, watch: Watch | None = None) -> ShardResult:
+def write_shard(task: ShardTask, watch: Watch | None = None, ahead: Ahead | None = None) -> ShardResult:
     """Decode the frames of a region and write its shards, layer by layer; with a bad frame they stay unfinished."""
     from fastdcm.scan.tags import table_of
     from fastdcm.store.shard import write_layers
 
     found = _Found()
-    layers = _read_layers(task, watch or unwatched(0), found)
+    layers = _read_layers(task, watch or unwatched(0), found, ahead)
     written = write_layers(task.target, task.array, task.region, layers)
     faults, notes = tuple(found.faults), tuple(found.notes)
     if found.faults or found.overflow:
@@ -159,7 +171,9 @@ class _Found:
     hashes: list[str] = field(default_factory=list)
 
 
-def _read_layers(task: ShardTask, watch: Watch, found: _Found) -> Iterator[tuple[Region, npt.NDArray[Any]]]:
+def _read_layers(
+    task: ShardTask, watch: Watch, found: _Found, ahead: Ahead | None
+) -> Iterator[tuple[Region, npt.NDArray[Any]]]:
     """Yield a region's layers, all in the same memory; after a bad frame only look for the other bad ones."""
     from fastdcm.pixels.read import hash_cell, read_cells
 
@@ -172,7 +186,7 @@ def _read_layers(task: ShardTask, watch: Watch, found: _Found) -> Iterator[tuple
         first = len(found.headers)
         places = range(first, first + len(cells))
         sources = [None if place in watch.bad else task.sources[place] for place in places]
-        read = read_cells(sources, task.rule, region[-2], cells, partial(_begin_from, watch, first))
+        read = read_cells(sources, task.rule, region[-2], cells, partial(_begin_from, watch, first), ahead)
         watch.begin(-1)
         found.faults += [fault._replace(cell=first + fault.cell) for fault in read.faults]
         found.faults += [FrameFault(place, *watch.bad[place]) for place in places if place in watch.bad]

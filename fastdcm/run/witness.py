@@ -256,6 +256,10 @@ class SourceFile:
         return (GREY_12_BIT_JPEG_STEPS if wide else GREY_STEPS) * abs(self._transform(frame)[0])
 
 
+FIRST_BYTES = 2**20
+"""Of a file at a URL: most are read by one request, others go on from there."""
+
+
 def open_source(path: str) -> SourceFile | None:
     """Read a file by pydicom; None where it is not there or is no DICOM any more."""
     if not path:
@@ -264,7 +268,7 @@ def open_source(path: str) -> SourceFile | None:
     from pydicom import dcmread
 
     try:
-        with open_location(path) as reader:
+        with open_location(path, FIRST_BYTES) as reader:
             dataset = dcmread(reader.file(), force=True)
             size, mtime_ns = reader.size, reader.mtime_ns
     except Exception:  # noqa: BLE001 - a damaged file makes pydicom raise anything; then it cannot bear witness

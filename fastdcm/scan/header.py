@@ -6,6 +6,8 @@ import errno
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +16,7 @@ import pyarrow as pa
 
 from fastdcm.errors import MAY_PASS, PAUSES_S, Code, Outcome
 from fastdcm.model import COLUMN
+from fastdcm.objects import is_url
 from fastdcm.scan import grid, reference, rules
 from fastdcm.scan.bounded import NO_ELEMENTS
 from fastdcm.scan.columns import (
@@ -31,7 +34,8 @@ from fastdcm.scan.columns import (
     take_values,
 )
 from fastdcm.scan.find import Fault, FoundFile, os_fault, path_bytes, source_root, with_status
-from fastdcm.scan.index import frames_schema, join_tables, no_frames
+from fastdcm.scan.index import frames_schema, join_tables, no_frames, tables_of
+from fastdcm.scan.remote import REQUESTS
 from fastdcm.scan.walk import Fact, Status, Syntax, Walked, walk_files
 
 Bools = npt.NDArray[np.bool_]
@@ -87,6 +91,8 @@ class _Kind(NamedTuple):
 def read_headers(sources: Sequence[str], files: Sequence[FoundFile]) -> tuple[pa.Table, pa.Table]:
     """Read the headers of a batch of files, pixels never; hostile files become rows with an outcome.
 
+    Files at URLs are read in ``REQUESTS`` parts at once, as each request takes its time on the line.
+
     Parameters
     ----------
     sources : sequence of str
@@ -101,6 +107,17 @@ def read_headers(sources: Sequence[str], files: Sequence[FoundFile]) -> tuple[pa
     frames : pa.Table
         ``frames_schema()``; ``instance`` is the row in this ``instances``.
     """
+    size = max(-(-len(files) // REQUESTS), 1)
+    if size == len(files) or not any(is_url(sources[number]) for number in {file.source for file in files}):
+        return _read_part(sources, files)
+    parts = [files[first : first + size] for first in range(0, len(files), size)]
+    with ThreadPoolExecutor(REQUESTS) as pool:
+        instances, frames = tables_of(pool.map(partial(_read_part, sources), parts))
+    return join_tables(instances, SCHEMA).combine_chunks(), join_tables(frames, frames_schema())
+
+
+def _read_part(sources: Sequence[str], files: Sequence[FoundFile]) -> tuple[pa.Table, pa.Table]:
+    """Read some headers, one after the other."""
     paths = _full_paths(sources, files)
     walked = _walk_found(paths, files)
     table, slow = _walked_table(walked, files)

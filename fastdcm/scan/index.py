@@ -63,13 +63,7 @@ def build_index(sources: Sequence[str], batches: Iterable[tuple[pa.Table, pa.Tab
     Index
         Sorted by (source, UTF-8 bytes of the path); frames by (row of the instance, frame).
     """
-    instances, frames, first_row = [], [], 0
-    for instance_table, frame_table in batches:
-        instances.append(instance_table)
-        if frame_table.num_rows:
-            shifted = pc.add(frame_table["instance"], first_row)
-            frames.append(frame_table.set_column(0, "instance", shifted))
-        first_row += instance_table.num_rows
+    instances, frames = tables_of(batches)
     keys = pa.table([_pieces(instances, name) for name in _KEYS], _KEYS)
     order = pc.sort_indices(keys, [(name, "ascending") for name in _KEYS]).to_numpy()
     in_order = bool((order == np.arange(len(order))).all())
@@ -78,6 +72,18 @@ def build_index(sources: Sequence[str], batches: Iterable[tuple[pa.Table, pa.Tab
         _instances(instances, None if in_order else order),
         _frames(frames, order) if frames else no_frames(),
     )
+
+
+def tables_of(batches: Iterable[tuple[pa.Table, pa.Table]]) -> tuple[list[pa.Table], list[pa.Table]]:
+    """Return the instance tables and the frame tables of batches, these numbered as if all rows were one batch."""
+    instances, frames, first_row = [], [], 0
+    for instance_table, frame_table in batches:
+        instances.append(instance_table)
+        if frame_table.num_rows:
+            shifted = pc.add(frame_table["instance"], first_row)
+            frames.append(frame_table.set_column(0, "instance", shifted))
+        first_row += instance_table.num_rows
+    return instances, frames
 
 
 def _pieces(tables: Sequence[pa.Table], name: str) -> pa.ChunkedArray:

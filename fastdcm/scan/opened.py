@@ -16,7 +16,7 @@ from fastdcm.objects import is_url
 from fastdcm.scan.archive import Archive, has_archive_name, read_archive
 from fastdcm.scan.location import Parts, is_member, member_location, parts_of
 from fastdcm.scan.reading import LocalFile, Reader, Spool, Unpacked, blocks_of
-from fastdcm.scan.remote import RemoteFile, status_of
+from fastdcm.scan.remote import RemoteFile, Started, status_at, status_of
 from fastdcm.scan.sniff import HEAD_BYTES, not_dicom
 from fastdcm.scan.zip_list import NEVER_READ, Kind
 
@@ -33,8 +33,21 @@ def is_plain(location: str | bytes) -> bool:
     return "\0" not in text and ("://" not in text or not is_url(text))
 
 
-def open_location(location: str | bytes) -> Reader:
+def is_far(location: str | bytes) -> bool:
+    """Whether a location is at a URL, or in an archive that is: each request takes its time on the line."""
+    return not is_plain(location) and is_url(parts_of(location).path)
+
+
+def open_location(location: str | bytes, first_bytes: int = 0) -> Reader:
     """Open a file, an object, or a member of an archive.
+
+    Parameters
+    ----------
+    location : str or bytes
+        Where it is.
+    first_bytes : int
+        How many of its first bytes will be wanted: what is far gives them with the request that opens it, and they
+        are held until it is closed.
 
     Raises
     ------
@@ -44,8 +57,9 @@ def open_location(location: str | bytes) -> Reader:
         It is no regular file (``unreadable``); the archive is broken or has no such member any more.
     """
     if is_member(location):
-        return _member_at(parts_of(location))
-    return LocalFile(location) if is_plain(location) else RemoteFile(os.fsdecode(location))
+        member = _member_at(parts_of(location))
+        return Started(member, first_bytes) if first_bytes and is_far(location) else member
+    return LocalFile(location) if is_plain(location) else RemoteFile(os.fsdecode(location), first_bytes)
 
 
 def stat_location(location: str | bytes) -> tuple[int, int]:
@@ -59,6 +73,9 @@ def stat_location(location: str | bytes) -> tuple[int, int]:
     if is_plain(location):
         about = os.stat(location)
         return about.st_size, about.st_mtime_ns
+    if not is_member(location):
+        status = status_at(os.fsdecode(location))
+        return status.size, status.mtime_ns
     with open_location(location) as reader:
         return reader.size, reader.mtime_ns
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -15,49 +11,11 @@ import pytest
 import fastdcm
 from fastdcm.errors import UsageError
 from fastdcm.load.volume import Store
-from fastdcm.objects import forget_stores
+from fastdcm.scan.remote import REQUESTS
 from tests import dicomgen
 from tests.archives import files_of, tar_bytes, zip_bytes
+from tests.httpserver import http_server
 from tests.s3server import s3_server
-
-
-class Ranges(SimpleHTTPRequestHandler):
-    """A file server that knows ranges and ETags, which Python's own does not."""
-
-    def log_message(self, *words: object) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        path = Path(self.translate_path(self.path))
-        if not path.is_file():
-            super().do_GET()
-            return
-        data, wanted = path.read_bytes(), self.headers.get("Range", "")
-        start, _, end = wanted.removeprefix("bytes=").partition("-")
-        part = data[int(start) : int(end) + 1] if wanted else data
-        self.send_response(206 if wanted else 200)
-        if wanted:
-            self.send_header("Content-Range", f"bytes {start}-{int(start) + len(part) - 1}/{len(data)}")
-        self.send_header("Content-Length", str(len(part)))
-        self.send_header("Last-Modified", self.date_time_string(path.stat().st_mtime))
-        self.send_header("ETag", f'"{path.stat().st_mtime_ns}-{len(data)}"')
-        self.end_headers()
-        self.wfile.write(part)
-
-
-@contextmanager
-def http_server(folder: Path) -> Iterator[str]:
-    """Serve a folder on loopback."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Ranges, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-        forget_stores()
 
 
 @pytest.fixture
@@ -109,7 +67,7 @@ def test_a_bucket_is_a_folder(export: Path, tmp_path: Path) -> None:
 
 
 def test_index_pages_are_a_folder(export: Path, tmp_path: Path) -> None:
-    with http_server(tmp_path) as url:
+    with http_server(tmp_path) as (url, _):
         paths = check(f"{url}/export/", export, tmp_path)
         found = fastdcm.scan([f"{url}/export/more.zip", f"{url}/export/mr/last.tar.gz"])
         assert sorted(found.table["slices"].to_pylist()) == [2, 3]
@@ -117,7 +75,25 @@ def test_index_pages_are_a_folder(export: Path, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_reached_is_said(tmp_path: Path) -> None:
-    with http_server(tmp_path) as url:
+    with http_server(tmp_path) as (url, _):
         pass
     with pytest.raises(UsageError, match="no connection"):
         fastdcm.scan(f"{url}/one.dcm", workers=1)
+
+
+def test_requests_are_few_and_at_once(tmp_path: Path) -> None:
+    """One for a header, one for a frame, and as many under way as may be: a long line costs its latency once."""
+    folder = tmp_path / "export"
+    for number in range(5):
+        dicomgen.make_series(folder / str(number), n=20, series=f"s{number}", rows=200, columns=190)
+    with http_server(tmp_path, wait_s=0.1) as (url, seen):
+        for run in (fastdcm.scan, partial(fastdcm.convert, dest=tmp_path / "remote.zarr")):
+            seen.requests.clear()
+            seen.most_at_once = 0
+            run(f"{url}/export/", workers=1)
+            asked = [item for item in seen.requests if item[1].endswith(".dcm")]
+            assert len(asked) == (100 if run is fastdcm.scan else 200)
+            assert {method for method, _, _ in asked} == {"GET"}
+            assert REQUESTS // 4 <= seen.most_at_once <= REQUESTS
+    fastdcm.convert(folder, tmp_path / "local.zarr")
+    assert volumes_of(tmp_path / "remote.zarr") == volumes_of(tmp_path / "local.zarr")
