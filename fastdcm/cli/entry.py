@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import warnings
@@ -14,6 +15,9 @@ import click
 from fastdcm.cli import array, inspection, jobs
 from fastdcm.cli.printing import complain, warn
 from fastdcm.errors import CheckError, FastdcmError, TargetError
+
+YOUNG_OBJECTS = 50_000
+"""New objects between two searches for cycles: with Python's 700, imports and headers are searched again and again."""
 
 EXIT_USAGE, EXIT_TARGET, EXIT_CHECK, EXIT_STOPPED = 2, 3, 4, 130
 
@@ -125,4 +129,7 @@ def main() -> None:
     """Run as the console script."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's idle threads would spin for 40 ms of the processor
     sys.meta_path.insert(0, _WithoutPandas())  # a finder needs no more than this
-    sys.exit(run())
+    gc.set_threshold(YOUNG_OBJECTS)
+    code = run()
+    gc.freeze()  # else the interpreter, before it ends, looks for cycles among all that was ever imported
+    sys.exit(code)
