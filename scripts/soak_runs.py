@@ -94,10 +94,18 @@ def finish(one: Round, run: Running, allowed: set[int]) -> int:
     if code not in allowed:
         one.problems.append(f"{run.log.name}: exit code {code}, allowed are {sorted(allowed)}")
     text = _OF_PYTHON.sub(b"", run.log.read_bytes())
-    if code != -signal.SIGINT and b"Traceback" in text:  # interrupted before Python was ready for it
+    if b"Traceback" in text and not is_too_early(code, text):
         one.problems.append(f"{run.log.name}: a traceback")
     _check_left(one, run)
     return code
+
+
+def is_too_early(code: int, text: bytes) -> bool:
+    """Tell whether Ctrl-C came before Python had begun with fastdcm, or while it loaded the package itself."""
+    ours = [
+        name for name in re.findall(rb"/fastdcm/(\S+)\"", text) if not name.endswith((b"__init__.py", b"__main__.py"))
+    ]
+    return b"init_import_site" in text or (code == -signal.SIGINT and not ours)
 
 
 def _check_left(one: Round, run: Running) -> None:

@@ -10,19 +10,36 @@ from pydicom.encaps import encapsulate, generate_frames
 CRASH, HANG = b"planted crash", b"planted hang"
 
 _SITECUSTOMIZE = """
-import ctypes
-import imagecodecs
+import sys
 
-real = imagecodecs.jpeg2k_decode
 
-def jpeg2k_decode(data, *args, **kwargs):
-    if b"planted crash" in bytes(data):
-        ctypes.string_at(0)
-    if b"planted hang" in bytes(data):
-        ctypes.PyDLL(None).pause()
-    return real(data, *args, **kwargs)
+class Planter:
+    def find_spec(self, name, path=None, target=None):
+        if name != "imagecodecs":
+            return None
+        from importlib.util import find_spec
+        sys.meta_path.remove(self)
+        spec = find_spec(name)
+        load = spec.loader.exec_module
+        spec.loader.exec_module = lambda module: (load(module), plant(module))
+        return spec
 
-imagecodecs.jpeg2k_decode = jpeg2k_decode
+
+def plant(imagecodecs):
+    import ctypes
+    real = imagecodecs.jpeg2k_decode
+
+    def jpeg2k_decode(data, *args, **kwargs):
+        if b"planted crash" in bytes(data):
+            ctypes.string_at(0)
+        if b"planted hang" in bytes(data):
+            ctypes.PyDLL(None).pause()
+        return real(data, *args, **kwargs)
+
+    imagecodecs.jpeg2k_decode = jpeg2k_decode
+
+
+sys.meta_path.insert(0, Planter())  # when it is asked for: most processes decode nothing
 """
 
 

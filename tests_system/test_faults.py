@@ -95,7 +95,7 @@ def test_a_full_disk_exits_3_and_a_rerun_finishes(
 
 def wait_until_writing(work: Path, process: subprocess.Popen[str]) -> None:
     until = time.monotonic() + PATIENCE_S
-    while not any((work / "partial").glob("*")):
+    while not any((work / "partial").glob("*/*")):
         assert process.poll() is None
         assert time.monotonic() < until
         time.sleep(0.05)

@@ -94,7 +94,7 @@ def test_the_link_to_a_worker_goes_down(tmp_path: Path, record_property: Callabl
     words = ["fastdcm", "convert", source, "--codec", "zstd:9", "--shard", "400000"]
     with cluster(tmp_path) as address, running(A, tmp_path / "said", *words, store, "--scheduler", address) as run:
         until = time.monotonic() + PATIENCE_S
-        while len(list((tmp_path / "s.zarr.work" / "partial").glob("*"))) < 3:
+        while len(list((tmp_path / "s.zarr.work" / "partial").glob("*/*"))) < 3:
             assert run.poll() is None, (tmp_path / "said").read_text()
             assert time.monotonic() < until
             time.sleep(0.02)

@@ -60,7 +60,7 @@ def test_workers_are_jobs_and_a_lost_one_is_replaced(
         run = subprocess.Popen(command, env=cluster, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
         try:
             deadline = time.monotonic() + PATIENCE_S
-            while not any((tmp_path / "s.zarr.work" / "partial").glob("*")):
+            while not any((tmp_path / "s.zarr.work" / "partial").glob("*/*")):
                 assert run.poll() is None, (tmp_path / "said").read_text()
                 assert time.monotonic() < deadline
                 time.sleep(0.05)

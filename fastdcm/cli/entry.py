@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -131,5 +132,6 @@ def main() -> None:
     sys.meta_path.insert(0, _WithoutPandas())  # a finder needs no more than this
     gc.set_threshold(YOUNG_OBJECTS)
     code = run()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is said; Python's own end does not bear Ctrl-C in silence
     gc.freeze()  # else the interpreter, before it ends, looks for cycles among all that was ever imported
     sys.exit(code)

@@ -50,8 +50,8 @@ def plain_lines(stream: TextIO, clock: Callable[[], float], every_s: float = LIN
 
     def show(progress: Progress) -> None:
         nonlocal last
-        if progress.dashboard:
-            print(f"dashboard: {progress.dashboard}", file=stream, flush=True)
+        if progress.stage == "start":
+            print(_start_text(progress), file=stream, flush=True)
             return
         meter.enter(progress)
         if clock() - last >= every_s:
@@ -59,6 +59,10 @@ def plain_lines(stream: TextIO, clock: Callable[[], float], every_s: float = LIN
             print(f"{STAGES[progress.stage]}: {meter.text(progress)}", file=stream, flush=True)
 
     return show
+
+
+def _start_text(progress: Progress) -> str:
+    return progress.note or f"dashboard: {progress.dashboard}"
 
 
 class _Meter:
@@ -125,8 +129,8 @@ def _bar() -> Iterator[Callback]:
         task: Any = bar.add_task("", total=None, counts="")
 
         def show(progress: Progress) -> None:
-            if progress.dashboard:
-                bar.console.print(f"dashboard: {progress.dashboard}", highlight=False)
+            if progress.stage == "start":
+                bar.console.print(_start_text(progress), highlight=False)
                 return
             meter.enter(progress)
             done = fraction(progress)

@@ -5,8 +5,8 @@ The marker of a volume goes back to the driver, who puts it when the volume is i
 
 from __future__ import annotations
 
+import fcntl
 import os
-import re
 import shutil
 import socket
 import stat
@@ -23,6 +23,8 @@ from fastdcm.run.culprits import run_safely
 from fastdcm.run.task import Unit, UnitResult, VolumeResult, WholeVolume, WrittenVolume, joined_documents
 from fastdcm.store.commit import ROOT, check_complete, writing
 from fastdcm.store.upload import upload, upload_documents
+
+_LOCK = ".lock"
 
 
 def run_anywhere(unit: Unit, timeout_s: float | None = None) -> UnitResult:
@@ -86,38 +88,57 @@ def _send_documents(written: WrittenVolume) -> VolumeResult:
 
 @contextmanager
 def _folder() -> Iterator[str]:
-    """Give a temporary folder (``TMPDIR``) that also a killed worker does not leave behind for long."""
+    """Give a temporary folder (``TMPDIR``) that also a killed worker does not leave behind for long.
+
+    The file beside it is locked while the folder is in use. Numbers of processes would not tell: ``TMPDIR`` may be
+    shared by containers, each of which counts its own.
+    """
     _remove_orphans()
     with writing("a temporary folder (TMPDIR)"):
-        made = tempfile.TemporaryDirectory(prefix=f"fastdcm-{socket.gethostname()}-{os.getpid()}-")
-    with made as folder:
-        yield folder
+        descriptor, lock = tempfile.mkstemp(prefix=_prefix(), suffix=_LOCK)
+    try:
+        with writing("a temporary folder (TMPDIR)"):
+            _hold(descriptor, lock)
+            os.mkdir(lock.removesuffix(_LOCK), 0o700)
+        yield lock.removesuffix(_LOCK)
+    finally:
+        _remove(lock)
+        os.close(descriptor)
+
+
+def _prefix() -> str:
+    return f"fastdcm-{socket.gethostname()}-"  # of this host: some file systems keep locks from other hosts
+
+
+def _hold(descriptor: int, lock: str) -> None:
+    """Lock a file; where there are no locks, take it away: without it nobody takes the folder for an orphan."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError:
+        os.unlink(lock)
+
+
+def _remove(lock: str) -> None:
+    shutil.rmtree(lock.removesuffix(_LOCK), ignore_errors=True)
+    with suppress(OSError):
+        os.unlink(lock)
 
 
 @lru_cache(maxsize=1)
 def _remove_orphans() -> None:
     """Remove the folders of processes that are gone, once a process; what it may not see stays."""
-    name = re.compile(rf"fastdcm-{re.escape(socket.gethostname())}-(\d{{1,9}})-.*")
     with suppress(OSError):
         for path in sorted(Path(tempfile.gettempdir()).iterdir()):
-            match = name.fullmatch(path.name)
-            if match and not _is_alive(int(match[1])) and _is_own_folder(path):
-                shutil.rmtree(path, ignore_errors=True)
+            if path.name.startswith(_prefix()) and path.name.endswith(_LOCK):
+                with suppress(OSError):  # held, without locks, or another run was faster
+                    _remove_orphan(path)
 
 
-def _is_own_folder(path: Path) -> bool:
-    try:
-        found = path.lstat()
-    except OSError:  # another run was faster
-        return False
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
+def _remove_orphan(lock: Path) -> None:
+    """Remove a folder of this user whose lock nobody holds. Raises BlockingIOError where somebody does."""
+    found = lock.lstat()
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.getuid():
+        return
+    with open(lock, "r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _remove(str(lock))

@@ -7,7 +7,6 @@ holds a bounded number of them, and results come in the order in which they fini
 from __future__ import annotations
 
 import logging
-import pickle
 import queue
 import signal
 import threading
@@ -18,9 +17,11 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, TypeVar
 
-from fastdcm.errors import TargetError, UsageError
+from fastdcm.errors import UsageError
 from fastdcm.model import Resources
 from fastdcm.run.cluster import JOB_WAIT_S, start_jobs
+from fastdcm.run.futures import AWAY_S, attempt, map_futures
+from fastdcm.run.futures import WorkerLost as WorkerLost
 from fastdcm.run.isolate import end_children
 from fastdcm.run.machine import memory_limit, worker_count
 from fastdcm.run.progress import Callback, Progress, silent
@@ -31,13 +32,8 @@ Result = TypeVar("Result")
 SHARDS_A_WORKER = 3
 """Input, output and encoded bytes of the shard at hand."""
 SMALLEST_WORKER_BYTES = 1 << 29
-
-
-_WHY_LOST = "it needs more memory than a worker has (--memory, --workers), or they were killed"
-
-
-class WorkerLost(Exception):
-    """A task whose worker processes end, each time, also when it is the only one."""
+ANSWER_S = 20.0
+"""A scheduler that does not answer for so long when a run begins is not there."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +50,8 @@ class Engine:
     """Seconds that one compressed frame may take; None: by its size."""
     thread_bytes: int | None = None
     """Memory of one thread of the smallest worker, where its cluster bounds it."""
+    progress: Callback = silent
+    """Told when the scheduler is lost, and when it is back."""
 
 
 @contextmanager
@@ -67,7 +65,7 @@ def start_engine(resources: Resources, progress: Callback = silent) -> Iterator[
         scheduler that runs already, whose workers can import fastdcm and see the same paths. With ``cluster`` the
         workers are jobs of a batch system.
     progress : callable
-        Told the address of the dashboard, where there is one.
+        Told the address of the dashboard, where there is one, and when the scheduler is lost and comes back.
 
     Raises
     ------
@@ -91,7 +89,8 @@ def start_engine(resources: Resources, progress: Callback = silent) -> Iterator[
         if resources.cluster is not None:  # of the jobs, some may still be in the queue
             threads = workers * max(resources.threads, 1)
         name = resources.cluster or resources.scheduler
-        yield Engine(name, max(threads, 1), memory, client, resources.task_timeout_s, _thread_bytes(client))
+        timeout_s, thread_bytes = resources.task_timeout_s, _thread_bytes(client)
+        yield Engine(name, max(threads, 1), memory, client, timeout_s, thread_bytes, progress)
 
 
 @contextmanager
@@ -117,7 +116,8 @@ def _client(resources: Resources, workers: int) -> Iterator[Any]:
         return
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # a lost scheduler is told in a sentence
     try:
-        connection = dask.Client(resources.scheduler, timeout=20)
+        dask.Client(resources.scheduler, timeout=ANSWER_S, set_as_default=False).close()
+        connection = dask.Client(resources.scheduler, timeout=AWAY_S)  # for so long it also looks for one it lost
     except (OSError, ValueError) as error:
         raise UsageError(f"no Dask scheduler answers at {resources.scheduler}") from error
     with connection as client:
@@ -191,15 +191,16 @@ def map_tasks(
     Raises
     ------
     TargetError
-        The scheduler is gone.
+        The scheduler was lost, and did not come back within ``futures.AWAY_S``.
     """
     stream = iter(tasks)
     first = list(islice(stream, 2))
     if engine.client is not None:
-        yield from _map_client(function, _chain(first, stream), engine, window or 2 * engine.workers)
+        given = _chain(first, stream)
+        yield from map_futures(function, given, engine.client, window or 2 * engine.workers, engine.progress)
     elif len(first) < 2 or engine.workers == 1:  # nothing to schedule: without the import of Dask
         for task in _chain(first, stream):
-            yield task, _attempt(function, task)
+            yield task, attempt(function, task)
     else:
         yield from _map_threads(function, _chain(first, stream), engine.workers, window or 4 * engine.workers)
 
@@ -208,14 +209,6 @@ def _chain(first: list[Task], rest: Iterator[Task]) -> Iterator[Task]:
     while first:
         yield first.pop(0)
     yield from rest
-
-
-def _attempt(function: Callable[[Task], Result], task: Task) -> Result | Exception:
-    """Return the result or the exception: the one boundary where any error of a task becomes a value."""
-    try:
-        return function(task)
-    except Exception as error:  # noqa: BLE001
-        return error
 
 
 def _map_threads(
@@ -232,7 +225,7 @@ def _map_threads(
     def run(number: int, key: int) -> None:
         task = waiting.pop(key)
         if not stop.is_set():
-            done.put((number, task, _attempt(function, task)))
+            done.put((number, task, attempt(function, task)))
 
     def start(number: int) -> int:
         batch = list(islice(tasks, half))
@@ -266,68 +259,6 @@ def _map_threads(
         stop.set()
         feeders.shutdown()
         pool.shutdown()
-
-
-def _map_client(
-    function: Callable[[Task], Result], tasks: Iterator[Task], engine: Engine, window: int
-) -> Iterator[tuple[Task, Result | Exception]]:
-    """Keep ``window`` futures in flight on a ``distributed`` cluster; lost workers are its own retries."""
-    import distributed
-
-    client = engine.client
-    running: dict[str, tuple[Any, Task]] = {}
-    dask: Any = distributed  # a library without types
-    completed = dask.as_completed()
-    suspects: list[Task] = []
-    alone = False
-
-    def submit(task: Task) -> None:
-        future = client.submit(_attempt_packed, _packed((function, task)), pure=False, retries=0)
-        running[future.key] = (future, task)
-        completed.add(future)
-
-    try:
-        for task in islice(tasks, window):
-            submit(task)
-        while running:
-            future = next(completed)
-            _, task = running.pop(future.key)
-            if future.cancelled():  # nobody here cancels what it still waits for
-                raise TargetError("the Dask scheduler was lost; what is complete stays, run the same command again")
-            error = future.exception()
-            outcome = pickle.loads(future.result()) if error is None else _as_exception(error)  # noqa: S301 - our own
-            future.release()
-            for following in islice(tasks, 1):
-                submit(following)
-            if isinstance(outcome, WorkerLost) and not alone:
-                suspects.append(task)
-            else:
-                yield task, outcome
-            if not running and suspects:  # of tasks that were on one worker, one may be to blame for the end of all
-                alone = True
-                submit(suspects.pop())
-    finally:
-        if running:
-            client.cancel([future for future, _ in running.values()])
-
-
-def _packed(what: object) -> bytes:
-    """Return one run of bytes: Dask would send every small array of a task by itself, and look at each on the way."""
-    return pickle.dumps(what, protocol=5)
-
-
-def _attempt_packed(data: bytes) -> bytes:
-    """Do what ``_attempt`` does, on a worker."""
-    function, task = pickle.loads(data)  # noqa: S301 - from our own driver
-    return _packed(_attempt(function, task))
-
-
-def _as_exception(error: BaseException) -> Exception:
-    from distributed.scheduler import KilledWorker
-
-    if isinstance(error, KilledWorker):
-        return WorkerLost(f"{error.allowed_failures + 1} worker processes ended while they did it: {_WHY_LOST}")
-    return error if isinstance(error, Exception) else RuntimeError(type(error).__name__)
 
 
 # ---------------------------------------------------------------------------- resources

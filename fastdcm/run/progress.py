@@ -10,6 +10,7 @@ class Progress(NamedTuple):
     """Where a run stands."""
 
     stage: Literal["start", "scan", "group", "convert", "tables", "verify", "compare"]
+    """``start`` has no counts: something about the workers, also in the middle of a run."""
     files: int = 0
     """Files whose headers are read."""
     volumes: int = 0
@@ -20,6 +21,8 @@ class Progress(NamedTuple):
     bytes_total: int = 0
     dashboard: str = ""
     """Address of the workers' dashboard; of the stage ``start`` alone."""
+    note: str = ""
+    """A sentence on the workers, to be shown at once; of the stage ``start`` alone."""
 
 
 Callback = Callable[[Progress], None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -39,11 +40,20 @@ class Target:
     """Of a store in a bucket, while it is held."""
     published: set[str] = field(default_factory=set)
     """Paths of the volumes that were in a bucket when it was taken, and that nobody took away since."""
+    _run: str = field(default_factory=lambda: secrets.token_hex(4))
 
     @property
     def partials(self) -> str:
-        """Where volumes are built: aside, but where nothing can be renamed at their places."""
-        return str(self.dest) if isinstance(self.dest, Url) else str(self.work / "partial")
+        """Where volumes are built: aside, but where nothing can be renamed at their places.
+
+        Each run has a folder of its own: workers of a cluster may still be at the last task of a run that was killed.
+        """
+        return str(self.dest) if isinstance(self.dest, Url) else str(self.unfinished / self._run)
+
+    @property
+    def unfinished(self) -> Path:
+        """Where all runs build volumes."""
+        return self.work / "partial"
 
     @property
     def folder(self) -> Path:
@@ -154,7 +164,7 @@ def hold_target(target: Target, tell: Callable[[str], None] = lambda _: None) ->
         lock = lock_work(target.work)
     with lock, writing(str(target.dest)):  # whatever of the system fails in a run is the target's: sources are rows
         try:
-            shutil.rmtree(target.partials, ignore_errors=True)
+            shutil.rmtree(target.unfinished, ignore_errors=True)
             yield
         finally:
             _clear(target, fresh)
@@ -184,7 +194,7 @@ def _hold_bucket(target: Target, dest: Url, tell: Callable[[str], None]) -> Iter
 def _clear(target: Target, fresh: bool) -> None:
     """Remove unfinished and replaced volumes; of a first run that made nothing, everything."""
     assert isinstance(target.dest, Path)
-    for folder in (target.partials, target.trash):
+    for folder in (target.unfinished, target.trash):
         shutil.rmtree(folder, ignore_errors=True)
     if fresh and _is_empty(target.dest) and not (target.work / JOURNAL).is_file():
         target.dest.rmdir()

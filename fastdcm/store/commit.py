@@ -100,12 +100,17 @@ def write_documents(folder: str | os.PathLike[str], documents: Mapping[str, byte
 
 
 def _write(path: str, data: bytes) -> None:
-    """Write a small file: a file object would cost more than these few bytes."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    """Write a small file: a file object would cost more than these few bytes.
+
+    What is there is overwritten, never emptied first: a task may run twice, even while its first result is published.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         written = os.write(descriptor, data)
         while written < len(data):
             written += os.write(descriptor, data[written:])
+        if os.fstat(descriptor).st_size > len(data):
+            os.ftruncate(descriptor, len(data))
     finally:
         os.close(descriptor)
 

@@ -50,6 +50,17 @@ def test_bytes_alone() -> None:
     assert stream.getvalue().splitlines()[-1] == "comparing: 1 GB of 2 GB, 83 MB/s, 12.0 s left"
 
 
+def test_what_is_said_of_the_workers_is_shown_at_once() -> None:
+    stream = io.StringIO()
+    show = plain_lines(stream, Clock())
+    show(Progress("start", dashboard="http://127.0.0.1:8787/status"))
+    show(Progress("start", note="the Dask scheduler was lost; waiting for it and its workers"))
+    assert stream.getvalue().splitlines() == [
+        "dashboard: http://127.0.0.1:8787/status",
+        "the Dask scheduler was lost; waiting for it and its workers",
+    ]
+
+
 def test_share_done() -> None:
     assert fraction(Progress("scan", files=3)) is None
     assert fraction(Progress("verify", volumes=1, volumes_total=4)) == 0.25

@@ -170,3 +170,20 @@ def test_what_the_target_says_is_passed_on(code: int, advice: str) -> None:
     with pytest.raises(TargetError, match=advice) as caught, writing("a shard"):
         raise OSError(code, os.strerror(code), "/secret/path")
     assert "/secret" not in str(caught.value)
+
+
+def test_documents_that_are_written_again_are_never_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task may run twice, and its first result be published meanwhile."""
+    write_documents(tmp_path, {"zarr.json": b"x" * 300})
+    sizes = []
+    real = os.write
+
+    def seen(descriptor: int, data: bytes) -> int:
+        sizes.append(os.fstat(descriptor).st_size)
+        return real(descriptor, data)
+
+    monkeypatch.setattr(os, "write", seen)
+    write_documents(tmp_path, {"zarr.json": b"x" * 300})
+    write_documents(tmp_path, {"zarr.json": b"y" * 200})
+    assert sizes == [300, 300]
+    assert (tmp_path / "zarr.json").read_bytes() == b"y" * 200
