@@ -181,7 +181,8 @@ class Index:
     sources: tuple[str, ...]
     """The source arguments as given; ``instances.source`` numbers them."""
     instances: pa.Table
-    """One row a file, in the order (source, path bytes); columns ``COLUMNS``."""
+    """One row a file, in the order (source, path bytes); columns ``COLUMNS``. Any column of which values repeat may be
+    dictionary encoded, with codes of any width: ``scan.compact.plain`` gives its values."""
     frames: pa.Table
     """One row a frame of each instance with n_frames > 1 or with functional groups: ``instance`` (int64, row in
     ``instances``), ``frame`` (int32, 0-based), then ``FRAME_COLUMNS``. Sorted by (instance, frame)."""

@@ -491,17 +491,13 @@ INDEX_ROWS = 1_000_000
 
 def write_index(folder: Path, rows: int, series_length: int = 256) -> Counter[str]:
     """Write an instance index of so many CT slices as if they had been scanned; ``series_length`` slices a series."""
-    import pyarrow as pa
+    from fastdcm.scan.compact import slim
+    from fastdcm.scan.index import build_index, no_frames, save_index
 
-    from fastdcm.model import Index
-    from fastdcm.scan.index import frames_schema, save_index, slim
-
-    parts = [
-        slim(_index_part(start, min(start + INDEX_ROWS, rows), series_length)) for start in range(0, rows, INDEX_ROWS)
-    ]
+    starts = range(0, rows, INDEX_ROWS)
+    parts = (slim(_index_part(start, min(start + INDEX_ROWS, rows), series_length)) for start in starts)
     folder.mkdir(parents=True, exist_ok=True)
-    table = pa.concat_tables(parts).unify_dictionaries()
-    save_index(Index(("synthetic",), table, frames_schema().empty_table()), str(folder))
+    save_index(build_index(("synthetic",), ((part, no_frames()) for part in parts)), str(folder))
     return Counter({"index rows": rows})
 
 

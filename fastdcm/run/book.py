@@ -100,6 +100,13 @@ class SeriesBook:
         """Plan the volumes of a grouped series."""
         return plan_series(flag_reused(entry, self.reused), self.options, self.names, self.index)
 
+    def place_of(self, number: int) -> tuple[str, str]:
+        """Return the key of the patient of a series, and its folder below the store."""
+        from fastdcm.series.names import safe_uid
+
+        patient, study, series = self.frames.identity(number)
+        return self.names.patients[patient], f"{self.names.studies[patient, study]}/{safe_uid(series)}"
+
     def tell(self, number: int, entry: SeriesEntry) -> None:
         """Take over what comparing pixels found about a series."""
         self.told[number] = entry.answers, entry.bad

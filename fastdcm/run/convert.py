@@ -19,8 +19,9 @@ from fastdcm.run.account import (
     settle,
 )
 from fastdcm.run.execute import Engine, start_engine
-from fastdcm.run.finished import finished_report, forget_finished
+from fastdcm.run.finished import finished_report, forget_finished, is_untouched
 from fastdcm.run.headers import Scanned, scan_headers
+from fastdcm.run.kept_map import EarlierMap, keep_map, open_map
 from fastdcm.run.options import Source, check_options, source_list
 from fastdcm.run.progress import Callback, silent
 from fastdcm.run.records import (
@@ -33,6 +34,7 @@ from fastdcm.run.rounds import Build, withhold_bad, write_store
 from fastdcm.run.survey import map_index
 from fastdcm.run.target import check_target, hold_target
 from fastdcm.run.write import Writer
+from fastdcm.store.commit import writing
 
 
 def convert(  # noqa: PLR0913 - one keyword an option of the command line
@@ -186,7 +188,8 @@ def dry(run: Run, engine: Engine, sources: Sequence[str]) -> Report:
     started = time.monotonic()
     journal = known_journal(run)
     scanned = scan_sources(run, engine, sources)
-    found = map_index(engine, scanned.index(), run.options, ask=True, journal=journal, progress=run.progress)
+    index, earlier = _merged(run, scanned)
+    found = map_index(engine, index, run.options, ask=True, journal=journal, earlier=earlier, progress=run.progress)
     state = State(found, dict(journal.volumes), {})
     withhold_bad(state, run.options)
 
@@ -207,10 +210,12 @@ def run_conversion(run: Run, engine: Engine, sources: Sequence[str]) -> Report:
         finished = finished_report(run, scanned)
         if finished is not None:
             return replace(finished, seconds=time.monotonic() - started)
-        journal, index = known_journal(run), scanned.index()
-        found = map_index(engine, index, run.options, ask=True, journal=journal, progress=run.progress)
+        journal, (index, earlier) = known_journal(run), _merged(run, scanned)
+        found = map_index(engine, index, run.options, ask=True, journal=journal, earlier=earlier, progress=run.progress)
         forget_finished(run.target)
         keep_index(run.target.index, index, scanned.started_ns)
+        with writing("the map"):
+            keep_map(run.target.index, found, scanned.started_ns)
         append_patients(run.target.work, *named_patients(found))
         state = State(found, dict(journal.volumes), dict(journal.bad))
 
@@ -227,11 +232,16 @@ def scan_sources(run: Run, engine: Engine, sources: Sequence[str], ours: Sequenc
     return scan_headers(engine, sources, folders, run.progress, earlier=earlier)
 
 
+def _merged(run: Run, scanned: Scanned) -> tuple[Index, EarlierMap | None]:
+    """Return the index of all files, and the map of the last run where it holds."""
+    index, origins = scanned.merged()
+    return index, open_map(run.target.index, run.options, scanned, origins)
+
+
 def keep_index(folder: Path, index: Index, started_ns: int) -> None:
     """Keep the instance index as Parquet in the working folder: private, it names sources and patients."""
     from fastdcm.scan.index import save_index
     from fastdcm.scan.kept import reader_version
-    from fastdcm.store.commit import writing
 
     with writing("the index"):
         save_index(index, str(folder), reader=reader_version(), started_ns=started_ns)
@@ -239,5 +249,6 @@ def keep_index(folder: Path, index: Index, started_ns: int) -> None:
 
 def known_journal(run: Run) -> Journal:
     """Return what earlier runs left, but not the frames that could not be read for a reason that may have passed."""
-    journal = load_journal(run.target.dest, run.target.work, alone=run.target.alone)
+    untouched = is_untouched(run.target)
+    journal = load_journal(run.target.dest, run.target.work, alone=run.target.alone, untouched=untouched)
     return replace(journal, bad={}) if run.forget else journal

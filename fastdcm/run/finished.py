@@ -79,6 +79,14 @@ def finished_report(run: Run, scanned: Scanned) -> Report | None:
         return None
 
 
+def is_untouched(target: Target) -> bool:
+    """Tell whether store, tables and journal are as the last run left them, and that run ended well."""
+    try:
+        return bool(json.loads((target.work / FINISHED).read_bytes())["state"] == _state(target))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def forget_finished(target: Target) -> None:
     """Let no later run rely on the last one: this run changes the store."""
     (target.work / FINISHED).unlink(missing_ok=True)

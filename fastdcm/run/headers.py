@@ -60,9 +60,17 @@ class Scanned:
 
     def index(self) -> Index:
         """Return the index of all files, and hold the headers no longer."""
-        from fastdcm.scan.index import build_index
+        return self.merged()[0]
 
-        return build_index(self.sources, self._handed_over())
+    def merged(self) -> tuple[Index, npt.NDArray[np.int32]]:
+        """Return also the row that each file has in the earlier index, (n,), -1 where its header was read now."""
+        from fastdcm.scan.index import ordered_index
+
+        index, order = ordered_index(self.sources, self._handed_over())
+        rows = np.full(len(order), -1, np.int32)
+        earlier = np.flatnonzero(self.held)
+        rows[: len(earlier)] = earlier  # the first batch
+        return index, rows[order]
 
     def _handed_over(self) -> Iterator[Headers]:
         if self.held.any() and self.kept is not None:
@@ -118,8 +126,8 @@ def scan_headers(
     UsageError
         No source, a source that is not there, or no file in any.
     """
+    from fastdcm.scan.compact import slim
     from fastdcm.scan.find import absolute_source, find_files
-    from fastdcm.scan.index import slim
     from fastdcm.scan.kept import new_or_changed, open_kept
 
     missing = [repr(source) for source in sources if not (is_url(source) or os.path.lexists(source))]

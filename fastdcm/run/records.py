@@ -158,7 +158,7 @@ def lock_work(work: Path) -> Iterator[None]:
         yield
 
 
-def load_journal(dest: Place, work: Path, *, alone: bool = True) -> Journal:
+def load_journal(dest: Place, work: Path, *, alone: bool = True, untouched: bool = False) -> Journal:
     """Read the journal, or what the store's tables say where it is lost; lines cut short by a crash are left out.
 
     Parameters
@@ -170,8 +170,10 @@ def load_journal(dest: Place, work: Path, *, alone: bool = True) -> Journal:
     alone : bool
         No run of another working folder changed the store since: its journal tells all. It may have where the store is
         in a bucket.
+    untouched : bool
+        Store and journal are as a run left them that ended well: every volume of the journal is published as it says.
     """
-    published = _published(dest, alone)
+    published = _published(dest, alone) if not untouched else lambda _: _LAST
     volumes: dict[str, Record] = {}
     bad: dict[str, tuple[FrameNote, ...]] = {}
     patients: dict[str, str] = {}

@@ -28,6 +28,7 @@ from fastdcm.run.bad_images import keep_slide_labels, with_bad_images
 from fastdcm.run.book import Collector, Lazy, SeriesBook, VolumeFacts
 from fastdcm.run.execute import Engine, start_engine
 from fastdcm.run.headers import read_index
+from fastdcm.run.kept_map import EarlierMap, find_unchanged, put_together
 from fastdcm.run.options import Source, check_options, source_list
 from fastdcm.run.progress import Callback, Progress, silent
 from fastdcm.run.records import Journal
@@ -216,9 +217,13 @@ def map_index(
     *,
     ask: bool = False,
     journal: Journal | None = None,
+    earlier: EarlierMap | None = None,
     progress: Callback = silent,
 ) -> SeriesMap:
-    """Group and plan what is in an index, a batch of series after the other; the rest as in ``survey_on``."""
+    """Group and plan what is in an index, a batch of series after the other; the rest as in ``survey_on``.
+
+    Series that did not change since the ``earlier`` map are not grouped again: it says what they are.
+    """
     from fastdcm.series.frames import SeriesFrames
 
     if options.metadata == "full":
@@ -229,8 +234,10 @@ def map_index(
     book = SeriesBook(frames, faults, options, name_series(usable, journal), reused_uids(usable, frames), index)
     context = Context(options, book.names, index, engine if ask else None)
     known = journal.bad if journal else {}
+    unchanged = find_unchanged(earlier, book, known)
     volumes, alike, odd = Collector(), OneSliceSeries(), set()
-    for numbers in frames.batches():
+    for batch in frames.batches():
+        numbers = [number for number in batch if unchanged is None or number not in unchanged.series]
         grouped = [book.group(number) for number in numbers]
         if ask:
             grouped = _answered(engine, book, numbers, grouped)
@@ -246,9 +253,10 @@ def map_index(
             if found.bad or found.grouping.decided:
                 odd.add(number)
         volumes.settle()
-    flags, facts = alike.reasons(), volumes.facts()
+    flags = alike.reasons()
     book.flag(flags)
-    table = _with_reasons(volumes.table(), facts, flags)
+    table, facts = put_together(unchanged, volumes.table(), volumes.facts())
+    table = _with_reasons(table, facts, flags)
     left_out = {table["volume"][row].as_py(): reason for row, reason in select(table, options).items()}
     warnings = (*_selection_warnings(table.num_rows, left_out, options), *uid_warnings(table, left_out))
     return SeriesMap(index, book, facts, table, left_out, frozenset(odd), warnings)

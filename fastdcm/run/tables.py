@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-ROWS_AT_A_TIME = 1 << 20
+ROWS_AT_A_TIME = 1 << 16
 """Rows of a table that are turned into plain columns at once, to be written or hashed."""
 RECORDS_AT_A_TIME = 1 << 10
 

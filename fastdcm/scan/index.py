@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fastdcm.model import COLUMN, COLUMNS, FRAME_COLUMNS, Column, Index, Ints
+from fastdcm.scan.compact import compact, empty_column, zeros_for
 
 _TYPES = {
     "text": pa.dictionary(pa.int32(), pa.string()),
@@ -49,7 +50,18 @@ def frames_schema() -> pa.Schema:
 
 
 def build_index(sources: Sequence[str], batches: Iterable[tuple[pa.Table, pa.Table]]) -> Index:
-    """Put the tables of all batches together, in one order whatever theirs is.
+    """Put the tables of all batches together, in one order whatever theirs is: ``ordered_index`` alone.
+
+    Returns
+    -------
+    Index
+        Sorted by (source, UTF-8 bytes of the path); frames by (row of the instance, frame).
+    """
+    return ordered_index(sources, batches)[0]
+
+
+def ordered_index(sources: Sequence[str], batches: Iterable[tuple[pa.Table, pa.Table]]) -> tuple[Index, Ints]:
+    """Put the tables of all batches together, and tell where each row came from.
 
     Parameters
     ----------
@@ -60,18 +72,17 @@ def build_index(sources: Sequence[str], batches: Iterable[tuple[pa.Table, pa.Tab
 
     Returns
     -------
-    Index
+    index : Index
         Sorted by (source, UTF-8 bytes of the path); frames by (row of the instance, frame).
+    order : (n,) int64
+        The place of each row among the rows of all batches, one batch after the other.
     """
     instances, frames = tables_of(batches)
-    keys = pa.table([_pieces(instances, name) for name in _KEYS], _KEYS)
+    keys = pa.table({name: _joined(_pieces(instances, name), _TYPES[COLUMN[name].kind]) for name in _KEYS})
     order = pc.sort_indices(keys, [(name, "ascending") for name in _KEYS]).to_numpy()
     in_order = bool((order == np.arange(len(order))).all())
-    return Index(
-        tuple(sources),
-        _instances(instances, None if in_order else order),
-        _frames(frames, order) if frames else no_frames(),
-    )
+    rows = _instances(instances, None if in_order else order)
+    return Index(tuple(sources), rows, _frames(frames, order) if frames else no_frames()), order
 
 
 def tables_of(batches: Iterable[tuple[pa.Table, pa.Table]]) -> tuple[list[pa.Table], list[pa.Table]]:
@@ -86,8 +97,13 @@ def tables_of(batches: Iterable[tuple[pa.Table, pa.Table]]) -> tuple[list[pa.Tab
     return instances, frames
 
 
-def _pieces(tables: Sequence[pa.Table], name: str) -> pa.ChunkedArray:
-    return pa.chunked_array([chunk for table in tables for chunk in table[name].chunks], _TYPES[COLUMN[name].kind])
+def _pieces(tables: Sequence[pa.Table], name: str) -> list[pa.Array]:
+    return [chunk for table in tables for chunk in table[name].chunks]
+
+
+def _joined(pieces: Sequence[pa.Array], kind: pa.DataType) -> pa.ChunkedArray:
+    """Return pieces of a column one after the other; each may be encoded in its own way."""
+    return pa.chunked_array([piece.cast(kind) for piece in pieces], kind)
 
 
 def _instances(tables: list[pa.Table], order: np.ndarray | None) -> pa.Table:
@@ -95,12 +111,12 @@ def _instances(tables: list[pa.Table], order: np.ndarray | None) -> pa.Table:
     if len(tables) == 1:  # as one batch is
         table = tables.pop()
         return table if order is None else table.take(pa.array(order))
-    pieces = {name: _pieces(tables, name).chunks for name in index_schema().names}
+    pieces = {name: _pieces(tables, name) for name in index_schema().names}
     tables.clear()  # column by column from here, so that none is there twice for long
-    zeros = _zeros(sum(map(len, pieces[_KEYS[0]])))
+    zeros = zeros_for(sum(map(len, pieces[_KEYS[0]])))
     columns = [_column(pieces.pop(field.name), field.type, order, zeros) for field in index_schema()]
     pa.default_memory_pool().release_unused()
-    return pa.Table.from_arrays(columns, schema=index_schema())
+    return pa.table(columns, index_schema().names)
 
 
 def _frames(tables: Sequence[pa.Table], order: np.ndarray) -> pa.Table:
@@ -119,42 +135,19 @@ def no_frames() -> pa.Table:
     return frames_schema().empty_table()
 
 
-def slim(table: pa.Table) -> pa.Table:
-    """Return a table whose empty columns share one piece of memory: most columns are empty in most exports."""
-    zeros = _zeros(table.num_rows)
-    empty = {kind: _nothing(kind, table.num_rows, zeros) for kind in _TYPES.values()}
-    columns = [
-        empty[field.type] if column.null_count == table.num_rows else column
-        for field, column in zip(table.schema, table.columns, strict=True)
-    ]
-    return pa.Table.from_arrays(columns, schema=table.schema)
-
-
-def _zeros(rows: int) -> pa.Buffer:
-    """Return zeros enough for the validity, the offsets or the values of so many rows; no memory until written to."""
-    return pa.py_buffer(np.zeros(8 * (rows + 1), np.uint8))
-
-
-def _nothing(kind: pa.DataType, rows: int, zeros: pa.Buffer) -> pa.Array:
-    """Return a column of nulls that takes no memory of its own."""
-    if pa.types.is_dictionary(kind):
-        codes = pa.Array.from_buffers(kind.index_type, rows, [zeros, zeros], rows)
-        return pa.DictionaryArray.from_arrays(codes, pa.array([], kind.value_type))
-    values = [zeros, pa.py_buffer(b"")] if pa.types.is_string(kind) else [zeros]
-    return pa.Array.from_buffers(kind, rows, [zeros, *values], rows)
-
-
 def _column(
     pieces: list[pa.Array], kind: pa.DataType, order: np.ndarray | None, zeros: pa.Buffer
 ) -> pa.ChunkedArray | pa.Array:
-    """Return pieces of a column as one, with one dictionary, in the given order."""
-    column = pa.chunked_array(pieces, kind)
+    """Return pieces of a column, each encoded in its own way, as one in the given order."""
+    column = _joined(pieces, kind)
     pieces.clear()
     if column.null_count == len(column):
-        return _nothing(kind, len(column), zeros)
+        return empty_column(kind, len(column), zeros)
     table = pa.table({"": column.unify_dictionaries()})
     del column
-    return (table if order is None else table.take(pa.array(order))).combine_chunks()[""]
+    (whole,) = (table if order is None else table.take(pa.array(order))).combine_chunks()[""].chunks
+    del table
+    return compact(whole)
 
 
 def join_tables(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
@@ -189,8 +182,10 @@ def save_index(index: Index, path: str, *, reader: str = "", started_ns: int = 0
     for name, table in ((INSTANCES, index.instances), (FRAMES, index.frames)):
         partial = os.path.join(path, f".{name}.partial")
         with open(partial, "wb") as file:
-            kept = table.replace_schema_metadata(told)
-            pq.write_table(kept, file, compression="zstd", row_group_size=GROUP_ROWS)
+            schema = (index_schema() if name == INSTANCES else frames_schema()).with_metadata(told)
+            with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+                for start in range(0, table.num_rows, GROUP_ROWS):
+                    writer.write_table(table.slice(start, GROUP_ROWS).cast(schema))
             file.flush()
             os.fsync(file.fileno())  # a later scan relies on it
         os.replace(partial, os.path.join(path, name))
@@ -206,7 +201,7 @@ def load_index(path: str) -> Index:
     """
     with pq.ParquetFile(os.path.join(path, INSTANCES)) as file:
         sources = tuple(json.loads(file.schema_arrow.metadata[SOURCES]))
-        zeros = _zeros(file.metadata.num_rows)
+        zeros = zeros_for(file.metadata.num_rows)
         columns = [
             _column(file.read([field.name])[field.name].cast(field.type).chunks, field.type, None, zeros)
             for field in index_schema()
@@ -214,7 +209,7 @@ def load_index(path: str) -> Index:
     with pq.ParquetFile(os.path.join(path, FRAMES)) as file:  # read_table would import pandas
         frames = file.read()
     pa.default_memory_pool().release_unused()
-    return Index(sources, pa.Table.from_arrays(columns, schema=index_schema()), frames.cast(frames_schema()))
+    return Index(sources, pa.table(columns, index_schema().names), frames.cast(frames_schema()))
 
 
 def load_rows(path: str, rows: Ints) -> Index:
@@ -234,13 +229,13 @@ def load_rows(path: str, rows: Ints) -> Index:
     """
     with pq.ParquetFile(os.path.join(path, INSTANCES)) as file:
         sources = tuple(json.loads(file.schema_arrow.metadata[SOURCES]))
-        pieces = []
+        pieces: list[pa.Table] = []
         for group, first, last in row_groups(file):
             own = rows[np.searchsorted(rows, first) : np.searchsorted(rows, last)]
             if len(own):
                 pieces.append(file.read_row_group(group).take(pa.array(own - first)).cast(index_schema()))
-    zeros = _zeros(len(rows))
-    chunks = {name: [part for piece in pieces for part in piece[name].chunks] for name in index_schema().names}
+    zeros = zeros_for(len(rows))
+    chunks = {name: _pieces(pieces, name) for name in index_schema().names}
     columns = [_column(chunks.pop(field.name), field.type, None, zeros) for field in index_schema()]
     frames = []
     with pq.ParquetFile(os.path.join(path, FRAMES)) as file:
@@ -253,7 +248,7 @@ def load_rows(path: str, rows: Ints) -> Index:
                 table = file.read_row_group(group).take(pa.array(mine)).cast(frames_schema())
                 frames.append(table.set_column(0, "instance", pa.array(places[mine])))
     pa.default_memory_pool().release_unused()
-    return Index(sources, pa.Table.from_arrays(columns, schema=index_schema()), join_tables(frames, frames_schema()))
+    return Index(sources, pa.table(columns, index_schema().names), join_tables(frames, frames_schema()))
 
 
 def row_groups(file: pq.ParquetFile) -> Iterator[tuple[int, int, int]]:

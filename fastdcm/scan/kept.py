@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from fastdcm.errors import Code, Outcome
 from fastdcm.model import Index
+from fastdcm.scan.compact import plain
 from fastdcm.scan.find import FoundFile
 from fastdcm.scan.index import FRAMES, INSTANCES, READER, SOURCES, STARTED, load_index
 
@@ -150,24 +151,22 @@ def same_rows(first: Index, second: Index) -> bool:
 
 def _plain(column: pa.ChunkedArray) -> pa.Array:
     """Return a column as values that are equal where they say the same."""
-    array = pa.concat_arrays(column.chunks) if column.num_chunks == 1 else column.combine_chunks()
-    if pa.types.is_dictionary(array.type):
-        return array.cast(array.type.value_type)
+    array = plain(pa.concat_arrays(column.chunks) if column.num_chunks == 1 else column.combine_chunks())
     return array.view(pa.int64()) if pa.types.is_floating(array.type) else array
 
 
 def _some_rows(index: Index, rows: Bools) -> Index:
     """Return some rows of an index, column by column so that none is there twice for long."""
-    columns = {name: index.instances[name] for name in index.instances.schema.names}
-    schema, mask = index.instances.schema, pa.array(rows)
+    columns = dict(zip(index.instances.schema.names, index.instances.columns, strict=True))
+    mask = pa.array(rows)
     instance = index.frames["instance"].to_numpy()
     frames = index.frames.filter(pa.array(rows[instance]))
     moved = (np.cumsum(rows) - 1)[frames["instance"].to_numpy()]
     frames = frames.set_column(0, "instance", pa.array(moved, pa.int64()))
     sources = index.sources
     del index
-    kept = [_used(columns.pop(name).filter(mask)) for name in schema.names]
-    return Index(sources, pa.Table.from_arrays(kept, schema=schema), frames)
+    kept = {name: _used(columns.pop(name).filter(mask)) for name in list(columns)}
+    return Index(sources, pa.table(kept), frames)
 
 
 def _used(column: pa.ChunkedArray) -> pa.Array:

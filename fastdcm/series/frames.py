@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fastdcm.model import COLUMNS, FRAME_COLUMNS, Columns, Floats, Frames, Index, Ints, Texts
+from fastdcm.scan.compact import plain
 
 BATCH_FRAMES = 1 << 14
 """Frames that are turned into numpy at a time (whole series, so it may be more)."""
@@ -94,6 +95,12 @@ class SeriesFrames:
         """Return the rows of ``index.instances`` that are images, and the number of the series of each, both (n,)."""
         counts = np.diff(self._starts)
         return self._rows.astype(np.int64), np.repeat(np.arange(len(counts)), counts)
+
+    def identity(self, number: int) -> tuple[str | None, str | None, str | None]:
+        """Return patient, study and series UID of a series, as its headers have them."""
+        row = int(self._rows[self._starts[number]])
+        patient, study, series = (self._table[name][row].as_py() for name in ("patient_id", "study_uid", "series_uid"))
+        return patient, study, series
 
     def _expand(self, first: int, last: int) -> Iterator[Frames]:
         """Yield the series from ``first`` up to ``last``, sorted within themselves."""
@@ -191,7 +198,12 @@ def _numbers(table: pa.Table, name: str) -> Floats:
     """Return a number column as float64, NaN for null; a column without values is one NaN, repeated by a view."""
     if name not in table.column_names or table[name].null_count == len(table):
         return np.broadcast_to(np.float64(np.nan), (len(table),))
-    return np.asarray(table[name].to_numpy(), dtype=np.float64)
+    column = _one_chunk(table[name])
+    if pa.types.is_dictionary(column.type):
+        values = np.append(column.dictionary.to_numpy().astype(np.float64), np.nan)
+        found: Floats = values[column.indices.fill_null(len(values) - 1).to_numpy(zero_copy_only=False)]
+        return found
+    return np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
 def _texts(table: pa.Table, name: str) -> Texts:
@@ -212,7 +224,7 @@ def _unreadable(table: pa.Table) -> npt.NDArray[np.bool_]:
     bad = np.zeros(len(table), dtype=bool)
     for name in ("slope", "intercept"):
         if name in table.column_names and table[name].null_count < len(table):
-            bad |= pc.fill_null(pc.is_nan(table[name]), False).to_numpy()
+            bad |= pc.fill_null(pc.is_nan(plain(table[name])), False).to_numpy()
     return bad
 
 

@@ -23,7 +23,6 @@ from fastdcm.model import (
     Axis,
     Frames,
     Index,
-    Ints,
     Json,
     Options,
     Reason,
@@ -38,7 +37,7 @@ from fastdcm.series.sources import SourceFacts, frame_sources, source_facts
 from fastdcm.series.values import channel_count, fill_value_of, is_segmentation, used_rows, value_rule
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    pass
 
 VOLUME_DOCUMENTS = 9
 """Files of a volume besides its shards: three groups and arrays' zarr.json, and two for each of z, y and x."""
@@ -172,7 +171,9 @@ def _scan_reasons(frames: Frames) -> list[Reason]:
 
 def _digest(frames: Frames, volume: Volume, rule: ValueRule, options: Options, index: Index) -> str:
     """Return a SHA-256 of the sources in their places, without their paths, and of what is done with them."""
-    sizes, times = (_whole_numbers(index.instances.column(name), frames.instance) for name in ("size", "mtime_ns"))
+    from fastdcm.scan.compact import numbers_of
+
+    sizes, times = (numbers_of(index.instances.column(name), frames.instance) for name in ("size", "mtime_ns"))
     columns = (frames.texts["sop_instance_uid"].tolist(), frames.frame.tolist(), frames.tile.tolist(), sizes, times)
     lines = [f"{uid} {frame} {tile} {size} {time}" for uid, frame, tile, size, time in zip(*columns, strict=True)]
     lines.append("-")  # of the cells without a frame, -1
@@ -186,15 +187,6 @@ def _made_by(rule: ValueRule, options: Options) -> str:
     """Return what besides its images decides a volume's bytes; which series are converted is no matter of them."""
     made_by = replace(options, where=None, image_type=None, localizers=True, derived=True)
     return f"{FORMAT_VERSION!r}, {made_by!r}, {rule!r}"
-
-
-def _whole_numbers(column: pa.ChunkedArray, rows: Ints) -> list[int | None]:
-    """Return an int column as Python integers; they are exact, which float64 would not be."""
-    if column.num_chunks == 1 and not column.null_count:
-        found: list[int | None] = column.chunk(0).to_numpy()[rows].tolist()
-        return found
-    taken: list[int | None] = column.take(rows).to_pylist()
-    return taken
 
 
 # ---------------------------------------------------------------------------- tasks

@@ -48,11 +48,12 @@ def source_facts(index: Index, instances: Ints) -> dict[int, SourceFacts]:
     dict
         By row; equal formats are the same object, so that they are pickled once.
     """
+    from fastdcm.scan.compact import plain
     from fastdcm.scan.find import decode_path, source_root
 
     roots = [source_root(source) for source in index.sources]
     table = index.instances.select([*_PLACE_COLUMNS, *_FORMAT_COLUMNS]).take(instances)
-    columns = [column.to_pylist() for column in table.columns]  # whole numbers are exact, which float64 would not be
+    columns = [plain(column).to_pylist() for column in table.columns]  # not float64: whole numbers are exact
     found = {}
     for instance, *values in zip(instances.tolist(), *columns, strict=True):
         source, path, size, mtime_ns, offset, length, table_offset, table_length, tiles = values[: len(_PLACE_COLUMNS)]

@@ -18,7 +18,7 @@ import fastdcm
 from fastdcm.model import Index
 from fastdcm.run import convert as convert_module
 from fastdcm.run import finished as finished_module
-from fastdcm.run import headers, rounds, survey
+from fastdcm.run import headers, records, rounds, survey
 from fastdcm.run.report import Report
 from tests import dicomgen
 
@@ -309,3 +309,26 @@ def test_the_finished_job_is_private(source: Path) -> None:
     known = json.loads((source.parent / "out.zarr.work" / "finished.json").read_text())
     assert known["asked"]["sources"] == [str(source)]
     assert not (source.parent / "out.zarr" / "finished.json").exists()
+
+
+@pytest.mark.parametrize("edit", [None, lost_volume, other_volume, lost_table])
+def test_markers_of_a_store_that_nobody_touched_are_not_read(
+    source: Path, monkeypatch: pytest.MonkeyPatch, edit: Callable[[Path], None] | None
+) -> None:
+    read: list[Path] = []
+    published_digest = records.published_digest
+
+    def noted(volume: Path) -> str | None:
+        read.append(volume)
+        return published_digest(volume)
+
+    monkeypatch.setattr(records, "published_digest", noted)
+    run(source)
+    new_file(source)
+    if edit is not None:
+        edit(source)
+    read.clear()
+    report = run(source)
+    assert bool(read) == (edit is not None)
+    assert report.volumes["written"] == (2 if edit is lost_volume else 1)
+    assert report.volumes["unchanged"] == (0 if edit is lost_volume else 1)
