@@ -14,6 +14,7 @@ setup(
         for name, source in (
             ("fastdcm.scan._walk", "fastdcm/scan/_walk.c"),
             ("fastdcm.pixels._frames", "fastdcm/pixels/_frames.c"),
+            ("fastdcm.pixels._rle", "fastdcm/pixels/_rle.c"),
             ("fastdcm.store._cut", "fastdcm/store/_cut.c"),
         )
     ],

@@ -95,21 +95,21 @@ static int finish(void *values, size_t bytes, const Frame *frame)
 
 /* ------------------------------------------------------------------ files */
 
-/* Fill header and frame from the start of a file; 0 where the file is shorter or cannot be read. */
-static int fill(int file, char *header, size_t header_bytes, char *pixels, size_t frame_bytes)
+/* Fill two pieces of memory, one after the other, from a place in a file; 0 where it is shorter or cannot be read. */
+static int fill(int file, size_t offset, char *first, size_t first_bytes, char *second, size_t second_bytes)
 {
-    struct iovec parts[2] = {{header, header_bytes}, {pixels, frame_bytes}};
-    size_t done = 0, total = header_bytes + frame_bytes;
+    struct iovec parts[2] = {{first, first_bytes}, {second, second_bytes}};
+    size_t done = 0, total = first_bytes + second_bytes;
     while (done < total) {
-        if (done < header_bytes) {
-            parts[0].iov_base = header + done;
-            parts[0].iov_len = header_bytes - done;
+        if (done < first_bytes) {
+            parts[0].iov_base = first + done;
+            parts[0].iov_len = first_bytes - done;
         } else {
             parts[0].iov_len = 0;
-            parts[1].iov_base = pixels + (done - header_bytes);
+            parts[1].iov_base = second + (done - first_bytes);
             parts[1].iov_len = total - done;
         }
-        ssize_t count = preadv(file, parts, 2, (off_t)done);
+        ssize_t count = preadv(file, parts, 2, (off_t)(offset + done));
         if (count < 0 && errno == EINTR) continue;
         if (count <= 0) return 0;
         done += (size_t)count;
@@ -123,15 +123,26 @@ static int is_time(const struct timespec *time, int64_t ns)
     return time->tv_nsec == rest && time->tv_sec == (ns - rest) / second;
 }
 
-/* Read one frame of the very file that was scanned; 0 where anything is not as expected. */
-static int read_frame(const char *path, char *header, char *pixels, size_t frame_bytes, const Frame *frame)
+/* Open the very file that was scanned; -1 where it is not that. */
+static int open_scanned(const char *path, int64_t size, int64_t mtime_ns)
 {
     struct stat status;
     int file = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); /* a pipe is not waited for */
+    if (file < 0) return -1;
+    if (fstat(file, &status) == 0 && S_ISREG(status.st_mode) && status.st_size == size &&
+        is_time(&status.st_mtim, mtime_ns))
+        return file;
+    close(file);
+    return -1;
+}
+
+/* Read one frame; 0 where anything is not as expected. */
+static int read_frame(const char *path, char *header, char *pixels, size_t frame_bytes, const Frame *frame)
+{
+    int file = open_scanned(path, frame->size, frame->mtime_ns);
     if (file < 0) return 0;
-    int ok = fstat(file, &status) == 0 && S_ISREG(status.st_mode) && status.st_size == frame->size &&
-             is_time(&status.st_mtim, frame->mtime_ns) &&
-             fill(file, header, (size_t)frame->header_bytes, pixels, frame_bytes) && finish(pixels, frame_bytes, frame);
+    int ok = fill(file, 0, header, (size_t)frame->header_bytes, pixels, frame_bytes) &&
+             finish(pixels, frame_bytes, frame);
     close(file);
     return ok;
 }
@@ -222,7 +233,112 @@ static PyObject *read_frames(PyObject *self, PyObject *args)
     return headers;
 }
 
+/* ------------------------------------------------------------------ one compressed frame */
+
+#define ITEM 0xE000FFFEu      /* (FFFE,E000), as a little endian number */
+#define DELIMITER 0xE0DDFFFEu /* (FFFE,E0DD) */
+#define ITEM_BYTES 8
+#define PREFIX_BYTES 20       /* of an offset table with one entry or none, and of the item behind it */
+
+static uint32_t number_at(const char *at)
+{
+    const unsigned char *from = (const unsigned char *)at;
+    return from[0] | (uint32_t)from[1] << 8 | (uint32_t)from[2] << 16 | (uint32_t)from[3] << 24;
+}
+
+/* Find the first fragment by what the pixel value begins with; 0 bytes where that does not tell. */
+static size_t find_fragment(const char *prefix, size_t *start)
+{
+    uint32_t table_bytes = number_at(prefix + 4);
+    if (number_at(prefix) != ITEM || (table_bytes != 0 && table_bytes != 4)) return 0;
+    const char *item = prefix + ITEM_BYTES + table_bytes;
+    *start += ITEM_BYTES + table_bytes + ITEM_BYTES;
+    return number_at(item) == ITEM && number_at(item + 4) != UINT32_MAX ? number_at(item + 4) : 0;
+}
+
+typedef struct {
+    PyObject *header, *memory;
+    size_t size, header_bytes;
+} Fragment;
+
+/* Read header and fragment of an open file of a size; 0 where this is not the only one, and where an error is set. */
+static int read_into_memory(int file, const Fragment *wanted)
+{
+    char prefix[PREFIX_BYTES], behind[ITEM_BYTES];
+    size_t start = wanted->header_bytes, bytes = 0, tail = 0;
+    char *header = PyBytes_AsString(wanted->header);
+    int ok;
+    Py_BEGIN_ALLOW_THREADS
+    ok = fill(file, 0, header, wanted->header_bytes, prefix, PREFIX_BYTES) && (bytes = find_fragment(prefix, &start));
+    Py_END_ALLOW_THREADS
+    if (!ok || bytes > wanted->size - start) return 0;
+    if (PyByteArray_Resize(wanted->memory, (Py_ssize_t)bytes) < 0) return 0;
+    tail = wanted->size - start - bytes < ITEM_BYTES ? 0 : ITEM_BYTES;
+    char *data = PyByteArray_AsString(wanted->memory);
+    Py_BEGIN_ALLOW_THREADS
+    ok = fill(file, start, data, bytes, behind, tail) && (!tail || number_at(behind) == DELIMITER);
+    Py_END_ALLOW_THREADS
+    return ok;
+}
+
+static PyObject *read_fragment(PyObject *self, PyObject *args)
+{
+    PyObject *path, *name = NULL;
+    Fragment wanted = {NULL, NULL, 0, 0};
+    long long size, mtime_ns;
+    Py_ssize_t header_bytes;
+    int file = -1, done = 0;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "OLLnO", &path, &size, &mtime_ns, &header_bytes, &wanted.memory)) return NULL;
+    if (!PyByteArray_Check(wanted.memory) || header_bytes < 0 || size < header_bytes + PREFIX_BYTES) {
+        PyErr_SetString(PyExc_ValueError, "memory, and a header that is shorter than its file, are wanted");
+        return NULL;
+    }
+    wanted.size = (size_t)size;
+    wanted.header_bytes = (size_t)header_bytes;
+    if (!PyUnicode_FSConverter(path, &name)) return NULL;
+    const char *to_open = PyBytes_AsString(name);
+    Py_BEGIN_ALLOW_THREADS
+    file = open_scanned(to_open, size, mtime_ns);
+    Py_END_ALLOW_THREADS
+    if (file >= 0) {
+        wanted.header = PyBytes_FromStringAndSize(NULL, header_bytes);
+        done = wanted.header && read_into_memory(file, &wanted);
+        close(file);
+    }
+    Py_DECREF(name);
+    if (!done) {
+        Py_XDECREF(wanted.header);
+        return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+    }
+    return wanted.header;
+}
+
+static PyObject *finish_values(PyObject *self, PyObject *args)
+{
+    Py_buffer values;
+    long long width, low_bit, mask, sign, least, span, slope, intercept;
+    int fit = 1;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "w*LLLLLLLL", &values, &width, &low_bit, &mask, &sign, &least, &span, &slope, &intercept))
+        return NULL;
+    const Frame frame = {.width = width, .low_bit = low_bit, .mask = mask, .sign = sign, .least = least, .span = span,
+                         .slope = slope, .intercept = intercept};
+    if (!fits(&frame, values.len, values.len) || (uintptr_t)values.buf % (width ? (size_t)width : 1)) {
+        PyErr_SetString(PyExc_ValueError, "these values cannot be finished so");
+    } else {
+        Py_BEGIN_ALLOW_THREADS
+        fit = finish(values.buf, (size_t)values.len, &frame);
+        Py_END_ALLOW_THREADS
+    }
+    PyBuffer_Release(&values);
+    return PyErr_Occurred() ? NULL : PyBool_FromLong(fit);
+}
+
 static PyMethodDef functions[] = {
+    {"read_fragment", read_fragment, METH_VARARGS,
+     "(path, size, mtime_ns, header_bytes, memory) -> header, the fragment in memory; None: not done"},
+    {"finish_values", finish_values, METH_VARARGS, "(values, *Finish) -> whether all fit"},
     {"read_frames", read_frames, METH_VARARGS, "(paths, plan, block, frame_bytes) -> headers, None: not done"},
     {NULL, NULL, 0, NULL},
 };

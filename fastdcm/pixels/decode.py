@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +15,7 @@ from fastdcm.model import PixelFormat
 from fastdcm.pixels import native
 from fastdcm.pixels.codestream import Codec, Codestream, Data, read_codestream
 from fastdcm.pixels.colour import ybr_to_rgb
+from fastdcm.pixels.rle import is_rle, unpack_rle
 from fastdcm.scan.pydicom_once import load_pydicom
 from fastdcm.scan.rules import DECODED_BYTES_FREE, DECODED_BYTES_PER_BYTE
 
@@ -39,21 +42,32 @@ CODECS: dict[str, Codec] = {
 """The codec that each encapsulated transfer syntax promises (PS3.5 section 10 and Annex A.4)."""
 
 
-def found_codec(data: Data, pixels: PixelFormat) -> Codec | None:
-    """Return the codec that a frame's bytes need: what they begin with, else what the transfer syntax says.
+class Found(NamedTuple):
+    """What a frame's bytes are."""
 
-    None if neither tells.
-    """
+    codec: Codec | None
+    """What they begin with, else what the transfer syntax says; None if neither tells."""
+    stream: Codestream | None
+    damage: str | None
+    """Of the header of the codestream that they begin with."""
+
+
+def find_codec(data: Data, pixels: PixelFormat) -> Found:
+    """Look at the first of a frame's bytes, all fragments joined, and say what they are."""
     promised = CODECS.get(pixels.transfer_syntax)
     if promised == "native" and len(data) >= _cells_bytes(pixels, len(data)):
-        return promised
-    try:
-        stream = read_codestream(data)
-    except ValueError:
-        stream = None
-    if stream is not None and promised not in ("rle", "deflate"):
-        return stream.codec
-    return "rle" if promised not in ("deflate", "native") and _is_rle(data, pixels) else promised
+        return Found(promised, None, None)
+    stream, damage = None, None
+    if promised not in ("rle", "deflate"):
+        try:
+            stream = read_codestream(data)
+        except ValueError as error:
+            damage = str(error)
+        if stream is not None:
+            return Found(stream.codec, stream, None)
+    if promised not in ("deflate", "native") and is_rle(data, pixels):
+        return Found("rle", None, None)
+    return Found(promised, None, damage)
 
 
 def is_repaired(found: Codec, pixels: PixelFormat) -> bool:
@@ -63,7 +77,7 @@ def is_repaired(found: Codec, pixels: PixelFormat) -> bool:
     return found != promised and both != {"jpeg2000", "htj2k"}
 
 
-def decode_frame(data: Data, pixels: PixelFormat, out: Array | None = None) -> Array:
+def decode_frame(data: Data, pixels: PixelFormat, out: Array | None = None, found: Found | None = None) -> Array:
     """Decode one encapsulated frame.
 
     The codestream decides the bits, the header their meaning: precision comes from the codestream, sign from
@@ -77,6 +91,8 @@ def decode_frame(data: Data, pixels: PixelFormat, out: Array | None = None) -> A
     out
         Memory that may be decoded into: if it is (rows, columns) in C order, and an element of it as wide as a sample
         of what the codec gives. What it holds where anything is raised is undefined.
+    found
+        What ``find_codec`` says of them, where it was asked already.
 
     Returns
     -------
@@ -91,7 +107,7 @@ def decode_frame(data: Data, pixels: PixelFormat, out: Array | None = None) -> A
     Exception
         Whatever a decoder of another library raises on damaged data: ``read_cells`` turns it into DECODE.
     """
-    codec = found_codec(data, pixels)
+    codec, stream, damage = find_codec(data, pixels) if found is None else found
     if codec == "native":
         return _from_cells(data, pixels)
     if codec == "deflate":
@@ -100,13 +116,9 @@ def decode_frame(data: Data, pixels: PixelFormat, out: Array | None = None) -> A
         return _finish_header_bits(_decode_rle(data, pixels, out), pixels)
     if codec is None:
         raise SourceError(Code.DECODE, "the frame begins like no codestream that is known")
-    try:
-        stream = read_codestream(data)
-    except ValueError as error:
-        raise SourceError(Code.DECODE, str(error)) from None
     if stream is None:
-        raise SourceError(Code.DECODE, f"the frame does not begin like a {codec} codestream")
-    _check_stream(stream, pixels, len(data))
+        raise SourceError(Code.DECODE, damage or f"the frame does not begin like a {codec} codestream")
+    check_stream(stream, pixels, len(data))
     array = _decode_stream(data, stream, pixels, out)
     if codec == "jpeg":
         return _finish_header_bits(array, pixels)
@@ -116,7 +128,8 @@ def decode_frame(data: Data, pixels: PixelFormat, out: Array | None = None) -> A
 # ---------------------------------------------------------------------------- checks before anything is allocated
 
 
-def _check_stream(stream: Codestream, pixels: PixelFormat, length: int) -> None:
+def check_stream(stream: Codestream, pixels: PixelFormat, length: int) -> None:
+    """Raise DECODE where a codestream is not one of such a frame, or says that it is larger than it can be."""
     if (stream.rows, stream.columns) != (pixels.rows, pixels.columns):
         raise SourceError(
             Code.DECODE,
@@ -138,64 +151,21 @@ def _check_size(pixels: PixelFormat, sample_bytes: int, length: int, ratio: int,
 # ---------------------------------------------------------------------------- RLE and deflate
 
 
-def _is_rle(data: Data, pixels: PixelFormat) -> bool:
-    """Tell whether the data begin like an RLE header of this frame (PS3.5 G.5)."""
-    segments = pixels.samples * -(-pixels.bits_allocated // 8)
-    return bytes(data[:8]) == segments.to_bytes(4, "little") + (64).to_bytes(4, "little")
+def check_rle_size(data: Data, pixels: PixelFormat) -> None:
+    """Raise DECODE where an RLE frame cannot have so few bytes: two of them give at most 128."""
+    _check_size(pixels, native.stored_dtype(pixels).itemsize, len(data), 64, 0)
 
 
 def _decode_rle(data: Data, pixels: PixelFormat, into: Array | None) -> Array:
-    """Decode the byte planes (PS3.5 Annex G), most significant first."""
-    from imagecodecs import DicomrleError, dicomrle_decode
-
+    """Decode the byte planes, into memory that is given where it can be that of the values."""
+    check_rle_size(data, pixels)
     dtype = native.stored_dtype(pixels)
     size = -(-pixels.rows * pixels.columns * pixels.samples * native.cell_bits(pixels) // 8)
-    _check_size(pixels, dtype.itemsize, len(data), 64, 0)  # two bytes give at most 128
-    sample_bytes = native.cell_bits(pixels) // 8 or 1
-    if pixels.bits_allocated % 8 and pixels.bits_allocated != 1:
-        raise SourceError(Code.UNSUPPORTED_PIXELS, f"RLE of {pixels.bits_allocated} bits allocated is not defined")
-    if not _is_rle(data, pixels):
-        raise SourceError(Code.DECODE, f"the RLE header is not one of {pixels.samples} samples")
-    offsets = _segment_offsets(data)
-    if offsets != sorted(offsets):  # some end dicomrle_decode, and the process
-        raise SourceError(Code.DECODE, f"the RLE header has segments beyond its {len(data)} bytes, or in no order")
-    whole = sample_bytes == dtype.itemsize
-    given = _memory(into, dtype, pixels) if whole else None
+    given = memory_for(into, dtype, pixels) if native.cell_bits(pixels) == 8 * dtype.itemsize else None
     out = np.empty(size, np.uint8) if given is None else given.reshape(-1).view(np.uint8)
-    try:
-        decoded = len(dicomrle_decode(data, dtype.str, out=out.data)) if whole else -1
-    except DicomrleError:  # a segment gives more than it should, for example two bytes of padding
-        decoded = -1
-    if decoded < 0:
-        decoded = _decode_segments(data, sample_bytes, out)
-    if decoded < size:
-        raise SourceError(Code.TRUNCATED, f"RLE gives {decoded} bytes, {size} are expected")
-    little = pixels._replace(transfer_syntax="1.2.840.10008.1.2.1", planar=1)
+    unpack_rle(data, pixels, out)
+    little = pixels._replace(transfer_syntax=native.EXPLICIT_LITTLE_ENDIAN, planar=1)
     return _as_rgb(native.unpack(out.data, little, pixels.rows), None, pixels)
-
-
-def _segment_offsets(data: Data) -> list[int]:
-    """Return where the segments of an RLE frame begin, and where the last one ends (PS3.5 G.5)."""
-    count = int.from_bytes(data[:4], "little")
-    return [*np.frombuffer(data, "<u4", count, 4).tolist(), len(data)]
-
-
-def _decode_segments(data: Data, sample_bytes: int, out: Array) -> int:
-    """Decode one segment after the other into ``out`` and drop what is too much; return the bytes that are right."""
-    from imagecodecs import packbits_decode
-
-    offsets = _segment_offsets(data)
-    count = len(offsets) - 1
-    planes = out.reshape(count // sample_bytes, -1, sample_bytes)
-    filled = 0
-    for number in range(count):
-        segment = np.frombuffer(packbits_decode(data[offsets[number] : offsets[number + 1]]), np.uint8)
-        plane = planes[number // sample_bytes, :, sample_bytes - 1 - number % sample_bytes]
-        if len(segment) < len(plane):
-            break
-        plane[:] = segment[: len(plane)]
-        filled += len(plane)
-    return filled
 
 
 def _cells_bytes(pixels: PixelFormat, there: int) -> int:
@@ -235,7 +205,7 @@ def _decode_stream(data: Data, stream: Codestream, pixels: PixelFormat, out: Arr
     converts = _is_ybr(stream, pixels) and stream.codec == "jpeg" and not stream.lossless and stream.samples == 3
     data = _with_end(data, stream)
     try:
-        array = _by_imagecodecs(data, stream, converts, _memory(out, _decoded_type(stream), pixels))
+        array = decoder_of(stream, converts)(data, out=memory_for(out, decoded_type(stream), pixels))
     except Exception as error:  # noqa: BLE001 - each decoder has its own; what pydicom's plugins say counts then
         array = _by_pydicom(bytes(data), stream, pixels, error)
         converts = False
@@ -261,20 +231,20 @@ def _with_end(data: Data, stream: Codestream) -> Data:
     if stream.codec == "jpegxl" or END in data[-32:] or data.rfind(END) > data.rfind(START_OF_SCAN):
         return data
     if stream.codec == "jpeg":
-        first, second = (_by_imagecodecs(data + filler + END, stream, False) for filler in FILLERS)
+        first, second = (decoder_of(stream, False)(data + filler + END) for filler in FILLERS)
         if not np.array_equal(first, second):
             raise SourceError(Code.TRUNCATED, f"the JPEG stream of {len(data)} bytes ends before its image does")
     return data + END
 
 
-def _decoded_type(stream: Codestream) -> np.dtype[Any]:
+def decoded_type(stream: Codestream) -> np.dtype[Any]:
     """Return the type that imagecodecs decodes to: the smallest that holds the bits; none that is known for JPEG XL."""
     if stream.codec == "jpegxl" or not 0 < stream.bits <= 16:
         return np.dtype("V1")
     return np.dtype(f"{'i' if stream.signed else 'u'}{-(-stream.bits // 8)}")
 
 
-def _memory(out: Array | None, dtype: np.dtype[Any], pixels: PixelFormat) -> Array | None:
+def memory_for(out: Array | None, dtype: np.dtype[Any], pixels: PixelFormat) -> Array | None:
     """Return ``out`` as memory of a decoder's type; None if it cannot be that."""
     if out is None or pixels.samples != 1 or dtype.kind not in "iu" or native.cell_bits(pixels) == 1:
         return None
@@ -282,21 +252,24 @@ def _memory(out: Array | None, dtype: np.dtype[Any], pixels: PixelFormat) -> Arr
     return out.view(dtype) if fits else None
 
 
-def _by_imagecodecs(data: Data, stream: Codestream, converts: bool, out: Array | None = None) -> Array:
-    """Return (rows, columns) or (rows, columns, samples); of JPEG without a colour conversion unless ``converts``."""
+def decoder_of(stream: Codestream, converts: bool) -> Callable[..., Array]:
+    """Return what makes (rows, columns) or (rows, columns, samples) of a codestream: ``decode(data, out=memory)``.
+
+    Of JPEG without a colour conversion unless ``converts``.
+    """
     import imagecodecs
 
     if stream.codec == "jpeg" and stream.samples == 3:
         source = "YCBCR" if converts else "RGB"
-        return imagecodecs.jpeg8_decode(data, colorspace=source, outcolorspace="RGB")
+        return partial(imagecodecs.jpeg8_decode, colorspace=source, outcolorspace="RGB")
     if stream.codec == "jpeg":
-        return imagecodecs.jpeg8_decode(data, out=out)
+        return imagecodecs.jpeg8_decode
     if stream.codec == "jpegls":
-        return imagecodecs.jpegls_decode(data, out=out)
+        return imagecodecs.jpegls_decode
     if stream.codec == "jpegxl":
-        return imagecodecs.jpegxl_decode(data, numthreads=1)
+        return partial(imagecodecs.jpegxl_decode, numthreads=1)
     # OpenJPEG for HTJ2K too: OpenJPH is faster, but here it gives arbitrary pixels for damaged data, and no error.
-    return imagecodecs.jpeg2k_decode(data, numthreads=1, out=out)
+    return partial(imagecodecs.jpeg2k_decode, numthreads=1)
 
 
 FALLBACK_SYNTAX: dict[Codec, str] = {
@@ -358,9 +331,13 @@ def _with_sign(array: Array, stream: Codestream, signed: bool) -> Array:
     """
     if array.dtype.kind == "f" or stream.codec == "jpeg" or stream.signed == signed:
         return array
-    wanted = np.dtype(f"{'i' if signed else 'u'}{array.dtype.itemsize}")
     bits = stream.bits or 8 * array.dtype.itemsize
-    return native.clear_unused_bits(np.ascontiguousarray(array).view(wanted), bits, bits - 1)
+    return native.clear_unused_bits(np.ascontiguousarray(array).view(sign_changed(array.dtype)), bits, bits - 1)
+
+
+def sign_changed(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the integers of the same size with a sign, or without."""
+    return np.dtype(f"{'u' if dtype.kind == 'i' else 'i'}{dtype.itemsize}")
 
 
 # ---------------------------------------------------------------------------- what the header adds

@@ -12,7 +12,7 @@ from fastdcm.errors import Code, SourceError
 from fastdcm.model import FrameSource, PixelFormat
 from fastdcm.pixels import native
 from fastdcm.pixels.colour import apply_palette, read_palette
-from fastdcm.pixels.decode import decode_frame, finish_native, found_codec, is_repaired
+from fastdcm.pixels.decode import decode_frame, find_codec, finish_native, is_repaired
 from fastdcm.pixels.file import SourceFile
 from fastdcm.pixels.locate import frame_ranges
 
@@ -163,10 +163,10 @@ def read_frame(
         stored = finish_native(_read_native(file, layout, frame, rows), layout.pixels)
     else:
         data = encapsulated_bytes(file, layout, frame, memory)
-        codec = found_codec(data, layout.pixels)
-        if codec is not None and is_repaired(codec, layout.pixels):
-            repaired = f"{codec} pixels under transfer syntax {layout.pixels.transfer_syntax}"
-        stored = decode_frame(data, layout.pixels, out)[..., slice(*rows), :]
+        found = find_codec(data, layout.pixels)
+        if found.codec is not None and is_repaired(found.codec, layout.pixels):
+            repaired = f"{found.codec} pixels under transfer syntax {layout.pixels.transfer_syntax}"
+        stored = decode_frame(data, layout.pixels, out, found)[..., slice(*rows), :]
     if layout.palette is not None and stored.ndim == 2:
         stored = apply_palette(stored, *layout.palette)
     return stored, repaired

@@ -18,6 +18,7 @@ from fastdcm.model import FrameFault, FrameSource, PixelFormat, ValueRule
 from fastdcm.pixels import native, values
 from fastdcm.pixels.ahead import Ahead
 from fastdcm.pixels.batch import read_plain
+from fastdcm.pixels.compressed import read_compressed
 from fastdcm.pixels.file import SourceFile, open_source
 from fastdcm.pixels.frame import (
     UNDEFINED_LENGTHS,
@@ -103,13 +104,17 @@ def read_cells(
             return read_cells(sources, rule, rows, out, begin, ahead)
     findings = _Findings()
     headers = read_plain(sources, rule, rows, out)
+    read = [len(header) + out[cell].nbytes for cell, header in enumerate(headers) if header is not None]
+    left = [source if header is None else None for source, header in zip(sources, headers, strict=True)]
+    for cell, frame in read_compressed(left, rule, rows, out, begin).items():
+        headers[cell] = frame.header
+        read.append(frame.bytes_read)
+    findings.bytes_read = sum(read)
     files: dict[str, list[int]] = {}
     for cell, (source, header) in enumerate(zip(sources, headers, strict=True)):
         if source is None:
             out[cell] = rule.fill_value
-        elif header is not None:
-            findings.bytes_read += len(header) + out[cell].nbytes
-        else:
+        elif header is None:
             files.setdefault(source.path, []).append(cell)
     patience, wanted = list(PAUSES_S), _Wanted(rule, rows, out, begin, bytearray(), ahead)
     for cells in files.values():

@@ -1,4 +1,4 @@
-"""Every frame of a file, by fastdcm and by pydicom."""
+"""Every frame of a file, by fastdcm, with and without its compiled modules, and by pydicom."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut
 
 from fastdcm.model import FrameFault, PixelFormat
-from tests.pixels.sources import JPEG, read_all, source_of, value_rule
+from tests.pixels.sources import JPEG, read_all, source_of, value_rule, without_compiled
 
 Array = npt.NDArray[Any]
 
@@ -44,7 +44,12 @@ def both(path: Path) -> Both | None:
     channels = 3 if palette else pixels.samples
     dtype = "int32" if reference is None else reference.dtype.name
     cells = [source._replace(frame=frame) for frame in range(pixels.n_frames)]
-    out, read = read_all(cells, value_rule(dtype, channels, values="stored"), (pixels.rows, pixels.columns))
+    rule = value_rule(dtype, channels, values="stored")
+    out, read = read_all(cells, rule, (pixels.rows, pixels.columns))
+    with without_compiled():
+        plain, expected = read_all(cells, rule, (pixels.rows, pixels.columns))
+    assert read == expected
+    assert read.faults or read.overflow or np.array_equal(out, plain, equal_nan=out.dtype.kind == "f")
     grey = LOSSY.get(pixels.transfer_syntax, 0)
     tolerance = 2 if grey and pixels.samples == 3 else grey
     return Both(pixels, None if read.faults else out, read.faults, reference, tolerance)

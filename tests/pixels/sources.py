@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from pydicom import Dataset, dcmread
 from pydicom.datadict import tag_for_keyword
 
 from fastdcm.model import FrameSource, PixelFormat, ValueRule
+from fastdcm.pixels import finish, rle
 from fastdcm.pixels.read import CellsRead, read_cells
 
 Array = npt.NDArray[Any]
@@ -147,6 +150,36 @@ def read_good(source: FrameSource, dtype: str, channels: int = 1, **rule: Any) -
     assert (read.faults, read.overflow) == ((), False)
     frame: Array = out[0]
     return frame
+
+
+@contextmanager
+def without_compiled() -> Iterator[None]:
+    """Let everything be read and decoded as where no compiled module could be built."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finish, "FRAMES", None)
+        patch.setattr(rle, "_RLE", None)
+        yield
+
+
+def both_ways(
+    sources: Sequence[FrameSource | None], rule: ValueRule, shape: tuple[int, int], rows: tuple[int, int] | None = None
+) -> tuple[CellsRead, Array]:
+    """Read with and without compiled modules, find the same, and return it."""
+    rows = (0, shape[0]) if rows is None else rows
+    channels = (rule.channels,) if rule.channels > 1 else ()
+    dtype = np.dtype(rule.dtype).newbyteorder("<")
+    out = np.full((len(sources), *channels, rows[1] - rows[0], shape[1]), 77, dtype)
+    plain = out.copy()
+    found = read_cells(sources, rule, rows, out)
+    with without_compiled():
+        expected = read_cells(sources, rule, rows, plain)
+    bad = {fault.cell for fault in found.faults}
+    if bad or found.overflow:  # a frame may have been read twice then
+        found, expected = found._replace(bytes_read=0), expected._replace(bytes_read=0)
+    assert found == expected
+    good = [cell for cell in range(len(sources)) if cell not in bad and not found.overflow]
+    np.testing.assert_array_equal(out[good], plain[good])
+    return found, out
 
 
 # ---------------------------------------------------------------------------- files of others

@@ -13,9 +13,19 @@ from hypothesis import strategies as st
 
 from fastdcm.errors import Code
 from fastdcm.model import FrameSource, PixelFormat, ValueRule
-from fastdcm.pixels import batch
+from fastdcm.pixels import batch, finish
 from fastdcm.pixels.read import CellsRead, read_cells
-from tests.pixels.sources import BIG_ENDIAN, EXPLICIT, GE_PRIVATE, IMPLICIT, Array, pixel_format, value_rule, write
+from tests.pixels.sources import (
+    BIG_ENDIAN,
+    EXPLICIT,
+    GE_PRIVATE,
+    IMPLICIT,
+    Array,
+    pixel_format,
+    value_rule,
+    without_compiled,
+    write,
+)
 
 RNG = np.random.default_rng(3)
 SHAPE = (6, 5)
@@ -30,8 +40,7 @@ def both(
     plain = short.copy()
     done = [header is not None for header in batch.read_plain(sources, rule, rows, short.copy())]
     found = read_cells(sources, rule, rows, short)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batch, "_FRAMES", None)
+    with without_compiled():
         expected = read_cells(sources, rule, rows, plain)
     assert found._replace(bytes_read=0) == expected._replace(bytes_read=0)
     bad = {fault.cell for fault in found.faults}
@@ -52,7 +61,7 @@ def files(folder: Path, frames: Array, **changes: Any) -> list[FrameSource]:
 
 
 def test_the_module_is_compiled() -> None:
-    assert batch.COMPILED  # every machine that runs these tests has a compiler: without it they would compare nothing
+    assert finish.COMPILED  # every machine that runs these tests has a compiler: without it they would compare nothing
 
 
 @pytest.mark.parametrize("stored", ["<i2", "<u2", "|i1", "|u1", "<i4", "<u4"])
@@ -244,9 +253,9 @@ def test_a_file_that_grew_is_changed_though_its_time_is_the_same(tmp_path: Path)
 @pytest.mark.parametrize("missing", [1, 60, 61, 100])
 def test_a_file_that_ends_while_it_is_read_is_not_done(tmp_path: Path, missing: int) -> None:
     source = files(tmp_path, np.ones((1, *SHAPE), "<i2"))[0]
-    row = [source.size, source.mtime_ns, source.pixel_offset + missing, 0, *batch.NOTHING]
-    assert batch._FRAMES is not None
-    assert batch._FRAMES.read_frames([source.path], np.array([row]), np.zeros((1, *SHAPE), "<i2"), 60) == [None]
+    row = [source.size, source.mtime_ns, source.pixel_offset + missing, 0, *finish.NOTHING]
+    assert finish.FRAMES is not None
+    assert finish.FRAMES.read_frames([source.path], np.array([row]), np.zeros((1, *SHAPE), "<i2"), 60) == [None]
 
 
 def test_a_file_that_shrinks_behind_the_scan_or_says_too_much_allocates_nothing(tmp_path: Path) -> None:
@@ -307,8 +316,8 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, change: dict[int, int]) ->
     source = files(tmp_path, np.ones((1, *SHAPE), "<i2"))[0]
     row = [source.size, source.mtime_ns, source.pixel_offset, 0, 2, 0, 0, 0, 0, 65535, 1, 0]
     out = np.zeros((2, *SHAPE), "<i2")
-    assert batch._FRAMES is not None
-    read = batch._FRAMES.read_frames
+    assert finish.FRAMES is not None
+    read = finish.FRAMES.read_frames
     assert read([source.path], np.array([row]), out, 60)[0] is not None
     for number, value in change.items():
         row[number] = value

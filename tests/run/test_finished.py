@@ -257,7 +257,7 @@ def test_what_could_not_be_read_is_tried_again(
         return opened(path, *arguments, **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr("fastdcm.pixels.batch._FRAMES", None)
+        patch.setattr("fastdcm.pixels.finish.FRAMES", None)
         patch.setattr(os, "open", failing)
         first = run(source, on_bad_frame=on_bad_frame)
     assert first.codes.get("failed/unreadable") == 1
