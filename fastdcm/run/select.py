@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from fastdcm.errors import Code, UsageError
+from fastdcm.errors import Code
 from fastdcm.model import Options, Reason
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def select(table: pa.Table, options: Options) -> Mapping[int, Reason]:
     Raises
     ------
     UsageError
-        ``where`` is not one usable expression, or ``image_type`` is empty.
+        ``where`` is not one usable expression.
     """
     out: dict[int, Reason] = {}
     for rows, reason in _rules(table, options):
@@ -51,8 +51,6 @@ def _rules(table: pa.Table, options: Options) -> Iterator[tuple[Iterable[int], R
         yield found, Reason(Code.DERIVED, "left out by --no-derived")
     if options.image_type is not None:
         wanted = image_type_components(options.image_type)
-        if not any(wanted):
-            raise UsageError("--image-type wants components, for example ORIGINAL/PRIMARY")
         found = [row for row, parts in enumerate(types) if parts[: len(wanted)] != wanted]
         yield found, Reason(Code.IMAGE_TYPE, f"left out by --image-type {'/'.join(wanted)}")
     if options.where is not None:

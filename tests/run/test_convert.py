@@ -659,10 +659,12 @@ def test_a_dry_run_writes_nothing_and_names_refusals(source: Path) -> None:
         {"image_type": "/"},
     ],
 )
-def test_wrong_options_are_wrong_usage(options: dict[str, Any], source: Path) -> None:
+def test_wrong_options_are_wrong_usage_before_a_header_is_read(options: dict[str, Any], source: Path) -> None:
     dicomgen.make_series(source, n=1)
+    seen: list[Any] = []
     with pytest.raises(UsageError):
-        fastdcm.convert(source, source.parent / "out.zarr", **options)
+        fastdcm.convert(source, source.parent / "out.zarr", progress=seen.append, **options)
+    assert seen == []
 
 
 def test_sources_and_targets_must_make_sense(source: Path, tmp_path: Path) -> None:
