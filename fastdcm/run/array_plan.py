@@ -25,6 +25,7 @@ from fastdcm.run.report import ArrayPlan
 from fastdcm.run.rounds import is_wanted, withhold_bad
 from fastdcm.run.survey import map_index
 from fastdcm.run.target import Target, check_target, device_of
+from fastdcm.series.layout import parse_codec
 from fastdcm.store.commit import writing
 from fastdcm.version import __version__
 
@@ -134,6 +135,7 @@ def plan(  # noqa: PLR0913 - one keyword an option of the command line
         task_timeout_s=task_timeout,
     )
     check_options(options, resources)
+    parse_codec(options.codec, 1, 1)  # a wrong one is told now, and not when the headers of all files are read
     found = source_list(sources)
     folder = Path(os.path.abspath(out))
     target = check_target(folder.with_name(f"{folder.name}.zarr") if dest is None else dest, work)

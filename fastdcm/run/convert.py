@@ -34,6 +34,7 @@ from fastdcm.run.rounds import Build, withhold_bad, write_store
 from fastdcm.run.survey import map_index
 from fastdcm.run.target import check_target, hold_target
 from fastdcm.run.write import Writer
+from fastdcm.series.layout import parse_codec
 from fastdcm.store.commit import writing
 
 
@@ -171,6 +172,7 @@ def convert(  # noqa: PLR0913 - one keyword an option of the command line
         task_timeout_s=task_timeout,
     )
     check_options(options, resources)
+    parse_codec(options.codec, 1, 1)  # a wrong one is told now, and not when the headers of all files are read
     found = source_list(sources)
     target = check_target(dest, work, single_writer=single_writer)
     run = Run(target, options, progress or silent, rebuild=overwrite or no_resume, forget=no_resume)

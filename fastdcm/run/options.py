@@ -16,8 +16,6 @@ Source = str | os.PathLike[str]
 
 def check_options(options: Options, resources: Resources) -> None:
     """Raise a UsageError for a value that no option has."""
-    from fastdcm.series.layout import parse_codec
-
     allowed = {
         "values": ("modality", "stored"),
         "on_gap": ("irregular", "fill", "split", "fail"),
@@ -40,7 +38,6 @@ def check_options(options: Options, resources: Resources) -> None:
     if resources.task_timeout_s is not None and not 0 < resources.task_timeout_s < inf:
         raise UsageError(f"the task timeout is {resources.task_timeout_s} s, and must be more than 0")
     check_tolerances(options.tolerances)
-    parse_codec(options.codec, 1, 1)  # now, and not when the headers of all files are read
     if options.image_type is not None and not any(image_type_components(options.image_type)):
         raise UsageError("--image-type wants components, for example ORIGINAL/PRIMARY")
 
