@@ -70,12 +70,13 @@ def _answers(
         yield "SimpleITK", _against_simpleitk(child, volume, rows, judged)
     if not volume.attributes["fastdcm"]["geometry"].get("affine"):
         return
-    if first.SOPClassUID not in SEGMENTATIONS:
+    is_segmentation = first.get("SOPClassUID") in SEGMENTATIONS
+    if not is_segmentation:
         answers = [_against_images(volume, child.call(by_dcm2niix, paths, scaling)) for scaling in ("n", "y")]
         yield "dcm2niix", min(answers, key=lambda answer: (answer is not None, isinstance(answer, Refusal)))
     if has_groups and len(paths) == 1:
         answer = child.call(by_highdicom, paths[0])
-        if isinstance(answer, Refusal) and first.SOPClassUID not in SEGMENTATIONS:  # several frames at one position
+        if isinstance(answer, Refusal) and not is_segmentation:  # several frames at one position
             yield "highdicom", _against_frames(volume, child.call(by_highdicom_frames, paths[0]), rows)
             return
         yield "highdicom", _against_images(volume, answer)

@@ -100,9 +100,12 @@ def choose_series(found: SeriesMap, which: str | None) -> SeriesEntry:
     if len(chosen) == 1:
         return entries[chosen[0]]
     listed = [entries[n] for n in chosen or range(len(entries))]
-    studies = [safe_uid(entry.frames.texts["study_uid"][0]) for entry in listed]
+    owners = {
+        "study": [safe_uid(entry.frames.texts["study_uid"][0]) for entry in listed],
+        "patient": _patients(found.table, listed),
+    }
     names = [uids[n] for n in chosen or range(len(uids))]
-    lines, such = _with_studies([_series_line(entry) for entry in listed], names, studies)
+    lines, such = _with_owners([_series_line(entry) for entry in listed], names, owners)
     raise UsageError(_not_one("series", "series", which, len(chosen), lines, f"--series UID, {such}"))
 
 
@@ -194,7 +197,7 @@ def _one_series(series: Mapping[tuple[str, ...], _Series], which: str | None) ->
         return tuple(series[key].rows), key[-1]
     listed = [keys[n] for n in chosen or range(len(keys))]
     lines = [f"{series[key].line}  {count_text(len(series[key].rows), 'file')}" for key in listed]
-    lines, such = _with_studies(lines, [key[-1] for key in listed], [safe_uid(key[-2]) for key in listed])
+    lines, such = _with_owners(lines, [key[-1] for key in listed], {"study": [safe_uid(key[-2]) for key in listed]})
     raise UsageError(_not_one("series", "series", which, len(chosen), lines, f"--series UID, PATH#UID, {such}"))
 
 
@@ -226,7 +229,8 @@ def choose_volume(table: pa.Table, which: str | None) -> int:
         return chosen[0]
     rows = (table.take(chosen) if chosen else table).to_pylist()
     names = [f"{row['series']}/{row['index']}" for row in rows]
-    lines, such = _with_studies([_volume_line(row) for row in rows], names, [row["study"] for row in rows])
+    owners = {name: [row[name] for row in rows] for name in ("study", "patient")}
+    lines, such = _with_owners([_volume_line(row) for row in rows], names, owners)
     raise UsageError(_not_one("volume", "volumes", which, len(chosen), lines, f"PATH#UID/n, {such}"))
 
 
@@ -249,12 +253,23 @@ def _not_one(noun: str, plural: str, which: str | None, n: int, lines: Sequence[
     return "\n".join([fits + choose, *(f"  {line}" for line in lines[:LISTED]), *more])
 
 
-def _with_studies(lines: Sequence[str], names: Sequence[str], studies: Sequence[str]) -> tuple[list[str], str]:
-    """Name the study too where one name is there several times; return the lines, and what expression tells them."""
+def _with_owners(
+    lines: Sequence[str], names: Sequence[str], owners: Mapping[str, Sequence[str]]
+) -> tuple[list[str], str]:
+    """Name the study or patient too where one name is there several times; return the lines, and what tells them."""
     if len(set(names)) == len(names):
         return list(lines), "or an expression such as \"kernel == 'LUNG'\""
-    told = [f"{line}  study {clean(study)}" for line, study in zip(lines, studies, strict=True)]
-    return told, f"or an expression such as \"study == '{clean(studies[0])}'\""
+    column = next((name for name, values in owners.items() if len(set(values)) > 1), None)
+    if column is None:
+        return list(lines), "or fewer files: they are of several patients"
+    told = [f"{line}  {column} {clean(value)}" for line, value in zip(lines, owners[column], strict=True)]
+    return told, f"or an expression such as \"{column} == '{clean(owners[column][0])}'\""
+
+
+def _patients(table: pa.Table, entries: Sequence[SeriesEntry]) -> list[str]:
+    """Return the patient key of each series as ``scan`` lists it, empty where the series has no volume there."""
+    keys = dict(zip(table["volume"].to_pylist(), table["patient"].to_pylist(), strict=True))
+    return [next((keys[plan.path] for plan in entry.plans if plan.path in keys), "") for entry in entries]
 
 
 def _uid_text(uid: str | None) -> str:

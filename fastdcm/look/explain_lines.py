@@ -159,7 +159,7 @@ def _listed_lines(one: ListedSeries, width: int) -> Iterator[Text]:
 def _wrapped(text: str, width: int, style: str = "", label: str | None = None) -> Iterator[Text]:
     """Yield text in lines that fit: from the margin on, or beside a label."""
     indent = "  " if label is None else " " * (LABEL + 2)
-    start = "" if label is None else f"  {label:<{LABEL}}"
+    start = "" if label is None else f"  {label:<{LABEL - 1}} "
     for number, line in enumerate(_lines(clean(text), max(width - len(indent), LEAST_TEXT))):
         yield Text.assemble((indent if number else start, "dim"), (line, style))
 

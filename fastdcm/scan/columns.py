@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fastdcm.model import COLUMN, COLUMNS, Column, Floats
-from fastdcm.scan import diffusion, rules
+from fastdcm.scan import component, diffusion, rules
 from fastdcm.scan.csa import names_b_value
 from fastdcm.scan.diffusion import ELEMENTS, read_diffusion
 from fastdcm.scan.index import index_schema
@@ -37,7 +37,7 @@ _CSA = frozenset(CSA_TAGS)
 
 WANTED = tuple(
     sorted(
-        {CHARSET, MEDIA_CLASS, MEDIA_INSTANCE, *SPACING_TAGS, *DIFFUSION_TAGS, *CSA_TAGS}
+        {CHARSET, MEDIA_CLASS, MEDIA_INSTANCE, *SPACING_TAGS, *DIFFUSION_TAGS, *CSA_TAGS, *component.ELEMENTS}
         | {0x00290000 | block for block in BLOCKS}
         | {column.tag for column in COLUMNS if column.tag}
     )
@@ -204,6 +204,7 @@ def element_columns(fields: Fields) -> dict[str, pa.Array]:
     columns |= per_combination(fields, SPACING_TAGS, ("spacing_y", "spacing_x", "spacing_kind"), _spacing)
     if any(raw.value.strip() == b"MR" for raw in fields.raws(MODALITY)):
         columns |= per_combination(fields, DIFFUSION_TAGS, diffusion.COLUMNS, _diffusion)
+        columns |= _component_column(fields, columns)
     return columns
 
 
@@ -295,6 +296,16 @@ def _diffusion(get: Getter) -> Sequence[object]:
     row = {name: element_value(get, COLUMN[name]) for name in ("modality", "b_value", "b_x", "b_y", "b_z")}
     row |= {"b_frame": None} | dict(read_diffusion(lambda tag: None if tag in _CSA else get(tag), row))
     return [row[name] for name in diffusion.COLUMNS]
+
+
+def _component_column(fields: Fields, columns: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
+    """Where the data set has no Complex Image Component, GE's element may tell."""
+    if not any(fields.tagged(tag) for tag in component.RAW_DATA_TYPES):
+        return {}
+    name = "complex_component"
+    found = per_combination(fields, component.ELEMENTS, (name,), lambda get: (component.read_component(get),))[name]
+    both = columns[name].cast(pa.string()).fill_null(found.cast(pa.string()))
+    return {name: both.dictionary_encode() if pa.types.is_dictionary(TYPES[name]) else both}
 
 
 def csa_alone(fields: Fields, columns: Mapping[str, pa.Array]) -> Bools:

@@ -17,6 +17,7 @@ from fastdcm.errors import Code, Outcome, SourceError
 from fastdcm.model import COLUMN, COLUMNS
 from fastdcm.scan import elements, functional, rules, special
 from fastdcm.scan.bounded import TOO_DEEP, VALUE_BYTES_MAX, BoundedFile, inflate
+from fastdcm.scan.component import read_component
 from fastdcm.scan.diffusion import read_diffusion
 from fastdcm.scan.find import with_status
 from fastdcm.scan.location import base_name
@@ -285,6 +286,7 @@ def _fill(row: Row, header: Header) -> None:
     get = partial(elements.raw_element, dataset)
     row["spacing_y"], row["spacing_x"], row["spacing_kind"] = rules.spacing_from(get, row)
     row.update(read_diffusion(get, row))
+    row["complex_component"] = row["complex_component"] or read_component(get)
     row.update(read_mosaic(get, row))
     special.complete_instance(dataset, row)
 

@@ -110,6 +110,28 @@ def test_one_uid_of_two_patients_is_two_series(tmp_path: Path) -> None:
     assert series(tmp_path, f"study == '{studies[0]}'")[1] in (2, 3)
 
 
+def test_one_series_and_study_of_two_patients_is_told_apart_by_the_patient(tmp_path: Path) -> None:
+    """Anonymised again under another name, say: the study does not tell which is meant, the patient's key does."""
+
+    def edit(_: int, dataset: Dataset) -> None:
+        dataset.SeriesInstanceUID, dataset.StudyInstanceUID = "1.2.3", "1.2"
+
+    make_series(tmp_path / "a", n=2, patient="P1", edit=edit)
+    make_series(tmp_path / "b", n=3, patient="P2", edit=edit)
+    found = fastdcm.scan(tmp_path)
+    patients = found.table["patient"].to_pylist()
+    with pytest.raises(UsageError, match="2 series fit") as several:
+        choose_series(found, "1.2.3")
+    assert f"patient == '{patients[0]}'" in str(several.value)
+    assert all(f"patient {patient}" in str(several.value) for patient in patients)
+    assert sorted(series(tmp_path, f"patient == '{patient}'")[1] for patient in patients) == [2, 3]
+    with pytest.raises(UsageError, match="2 volumes fit") as several:
+        choose_volume(found.table, "1.2.3")
+    assert all(f"patient {patient}" in str(several.value) for patient in patients)
+    with pytest.raises(UsageError, match="several patients"):
+        series(tmp_path, "1.2.3")
+
+
 def test_a_volume_by_its_series_and_number(tmp_path: Path) -> None:
     two_orientations(tmp_path / "in")
     table = fastdcm.scan(tmp_path / "in").table

@@ -354,6 +354,15 @@ def test_every_file_of_a_mixed_folder_is_told(tmp_path: Path) -> None:
         explained(tmp_path, series=one.series)
 
 
+def test_the_count_of_many_files_stands_clear_of_what_became_of_them(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        dicomgen.make_series(tmp_path / name, n=1, series=name)
+    for k in range(100):
+        (tmp_path / f"{k}.txt").write_text("notes")
+    lines = [line.plain for line in explanation_lines(explain(tmp_path, workers=1), 80)]
+    assert any(line.startswith("  100 files not-dicom/no-dicom: ") for line in lines)
+
+
 def test_a_series_without_images_says_what_it_is(tmp_path: Path) -> None:
     dicomgen.make_series(tmp_path, n=2)
     dicomgen.make_sr(tmp_path / "sr.dcm")

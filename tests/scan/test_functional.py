@@ -702,6 +702,36 @@ def test_b_values(tmp_path: Path, vendor: Callable[[Dataset], None], syntax: str
     assert differences([str(tmp_path)], all_files([str(tmp_path)])) == []
 
 
+def ge_component(dataset: Dataset, number: int, creator: str = "GEMS_PARM_01") -> None:
+    dataset.private_block(0x0043, creator, create=True).add_new(0x2F, "SS", number)
+
+
+@pytest.mark.parametrize("syntax", [uids.ExplicitVRLittleEndian, uids.ImplicitVRLittleEndian])
+def test_ge_says_which_part_of_a_complex_image_it_is(tmp_path: Path, syntax: str) -> None:
+    """Magnitude, phase, real and imaginary of GE differ in Raw Data Type alone; the standard's element wins."""
+    frames = np.zeros((1, ROWS, COLUMNS), np.uint16)
+    cases: list[tuple[int, dict[str, str], str | None]] = [
+        (0, {}, "MAGNITUDE"),
+        (1, {}, "PHASE"),
+        (2, {}, "REAL"),
+        (3, {}, "IMAGINARY"),
+        (4, {}, None),
+        (-1, {}, None),
+        (1, {"ComplexImageComponent": "MIXED"}, "MIXED"),
+        (1, {"Modality": "CT"}, None),
+        (1, {"creator": "SOMEBODY ELSE"}, None),
+    ]
+    for k, (number, elements, _) in enumerate(cases):
+        more = {"Modality": "MR", **dicomgen.pixel_module(frames, bits_stored=12), **elements}
+        creator = more.pop("creator", "GEMS_PARM_01")
+        dataset = dicomgen.new_dataset(uids.MRImageStorage, f"1.2.{k}", **more)
+        ge_component(dataset, number, creator)
+        dicomgen.set_pixels(dataset, frames, syntax)
+        row, _ = read(dicomgen.save(dataset, tmp_path / f"{k}.dcm"))
+        assert row["complex_component"] == cases[k][2]
+    assert differences([str(tmp_path)], all_files([str(tmp_path)])) == []
+
+
 @pytest.mark.parametrize("phase", ["COL", "ROW"])
 @pytest.mark.parametrize(
     ("orientation", "position"), [(OBLIQUE_AXIAL, "HFS"), (SAGITTAL, "HFS"), (OBLIQUE_AXIAL, "FFS")]
