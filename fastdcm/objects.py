@@ -34,6 +34,8 @@ REQUEST_S = 300
 SILENCE_S = 30
 """Without one more byte of an answer."""
 
+_ALLOW_HTTP = {"s3": "AWS_ALLOW_HTTP", "gs": "GOOGLE_ALLOW_HTTP", "az": "AZURE_ALLOW_HTTP"}
+"""Set to true these allow an endpoint that is plain http."""
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://([^/]*)(?:/(.*))?", re.DOTALL)
 
 
@@ -106,10 +108,12 @@ def _open_store(scheme: str, root: str) -> ObjectStore:
         # A pause is random between the first and base times the one before: with 2 it would not grow.
         "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=5), "base": 4},
     }
+    if os.environ.get(_ALLOW_HTTP.get(scheme, ""), "").lower() in ("1", "true", "yes"):
+        client["allow_http"] = True  # options given here hide that setting from obstore
     try:
         match scheme:
             case "s3":
-                return stores.S3Store(root, client_options=_allowed(client), retry_config=retry)
+                return stores.S3Store(root, client_options=client, retry_config=retry)
             case "gs":
                 return stores.GCSStore(root, client_options=client, retry_config=retry)
             case "az":
@@ -125,13 +129,6 @@ def _open_store(scheme: str, root: str) -> ObjectStore:
 def forget_stores() -> None:
     """Open stores anew when they are next used: the environment has changed."""
     _open_store.cache_clear()
-
-
-def _allowed(client: ClientConfig) -> ClientConfig:
-    """Plain http where the environment says so: options given here would hide that setting."""
-    if os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true", "yes"):
-        client["allow_http"] = True
-    return client
 
 
 # ---------------------------------------------------------------------------- read
@@ -227,10 +224,14 @@ def read_start(url: str, length: int) -> tuple[ObjectStatus, bytes] | None:
 
 
 def read_end(url: str, length: int) -> bytes:
-    """Return the last bytes of an object (a suffix range); errors as of ``read_range``."""
+    """Return the last bytes of an object, by a suffix range where there are such; errors as of ``read_range``."""
     import obstore
 
     store, key = locate(url)
+    if url.startswith("az:"):  # has none
+        found = stat(url)
+        start = max(found.size - length, 0) if found is not None else 0
+        return read_range(url, start, length)
     with _reading():
         return bytes(obstore.get(store, key, options={"range": {"suffix": length}}).bytes())
 
@@ -252,7 +253,7 @@ def read(url: str, limit_bytes: int) -> bytes | None:
         try:
             found = obstore.get(store, key)
         except FileNotFoundError as error:
-            if "NoSuchBucket" in str(error):
+            if _is_no_bucket(error):
                 raise
             return None
         if found.meta["size"] > limit_bytes:
@@ -362,7 +363,7 @@ def delete(urls: Iterable[str]) -> None:
             try:
                 obstore.delete(store, key)
             except FileNotFoundError as error:
-                if "NoSuchBucket" in str(error):
+                if _is_no_bucket(error):
                     raise
 
 
@@ -400,16 +401,22 @@ def _is_denied(error: Exception) -> bool:
     return named or re.search(r"status code: 40[13]\b", str(error)) is not None  # of a list it is a general error
 
 
+def _is_no_bucket(error: Exception) -> bool:
+    return re.search("<Code>(NoSuchBucket|ContainerNotFound)</Code>", str(error)) is not None
+
+
 def _is_bad_range(error: Exception) -> bool:
     return re.search(r"status code: 416\b|[Rr]ange", str(error)) is not None
 
 
 _REASONS = (
     ("NoSuchBucket", "there is no such bucket"),
-    ("BadScheme", "its endpoint is plain http; AWS_ALLOW_HTTP=true allows that"),
+    ("ContainerNotFound", "there is no such container"),
+    ("BadScheme", "its endpoint is plain http; AWS_ALLOW_HTTP=true (GOOGLE_, AZURE_) allows that"),
     ("169.254.169.254", "no keys were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
      "or AWS_SKIP_SIGNATURE=true for a public bucket"),
-    ("kind: Connect", "no connection to the server; check AWS_ENDPOINT_URL and the network"),
+    ("kind: Connect", "no connection to the server; check its endpoint in the environment (AWS_ENDPOINT_URL) "
+     "and the network"),
     ("kind: Timeout", "the server did not answer in time"),
     ("invalid path", "a key has an empty part, . or .., which cannot be addressed; rename it"),
     ("Could not parse path", "a key has an empty part, . or .., which cannot be addressed; rename it"),

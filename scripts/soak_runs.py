@@ -57,7 +57,7 @@ class Running:
     mark: str
 
 
-def start(one: Round, *more: str, dest: Path | None = None, env: Mapping[str, str] | None = None) -> Running:
+def start(one: Round, *more: str, dest: Path | str | None = None, env: Mapping[str, str] | None = None) -> Running:
     """Start a conversion of the round's export."""
     one.runs += 1
     return launch(one, "convert", str(one.export), str(dest or one.dest), *one.options, *more, env=env)

