@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
@@ -109,3 +110,13 @@ def test_a_scheduler_that_comes_back_is_given_the_rest(
     subprocess.run(local, env=ENVIRONMENT, check=True, timeout=PATIENCE_S, capture_output=True)
     assert contents(tmp_path / "s.zarr") == contents(tmp_path / "local.zarr")
     assert not (tmp_path / "s.zarr.work" / "partial").exists()
+
+
+def test_ctrl_c_ends_the_waiting(source: Path, tmp_path: Path) -> None:
+    with disturbed(source, tmp_path) as (run, _):
+        wait_until(lambda: "waiting for it" in (tmp_path / "said").read_text(), tmp_path / "said")
+        run.send_signal(signal.SIGINT)
+        assert run.wait(45) == 130, (tmp_path / "said").read_text()  # it would wait for a minute
+    said = (tmp_path / "said").read_text()
+    assert said.splitlines()[-1] == "fastdcm: stopped; what is complete stays, and the same command does the rest"
+    assert "Traceback" not in said
