@@ -102,10 +102,10 @@ def finish(one: Round, run: Running, allowed: set[int]) -> int:
 
 def is_too_early(code: int, text: bytes) -> bool:
     """Tell whether Ctrl-C came before Python had begun with fastdcm, or while it loaded the package itself."""
-    ours = [
-        name for name in re.findall(rb"/fastdcm/(\S+)\"", text) if not name.endswith((b"__init__.py", b"__main__.py"))
-    ]
-    return b"init_import_site" in text or (code == -signal.SIGINT and not ours)
+    if code not in (1, -signal.SIGINT) or b"KeyboardInterrupt" not in text or b" written to " in text:
+        return False
+    files = re.findall(rb"/fastdcm/(\S+)\"", text)
+    return all(name.endswith((b"__init__.py", b"__main__.py")) for name in files)
 
 
 def _check_left(one: Round, run: Running) -> None:
