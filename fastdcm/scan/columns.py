@@ -33,11 +33,21 @@ SPACING_TAGS = (0x00280030, 0x00181164, 0x00182010, 0x00280A02, 0x30020011, MODA
 
 DIFFUSION_TAGS = (MODALITY, B_VALUE, B_DIRECTION, *ELEMENTS)
 CSA_TAGS = tuple(0x00290010 | block << 8 for block in BLOCKS)
-_CSA = frozenset(CSA_TAGS)
+_LATER = frozenset({*CSA_TAGS, diffusion.SEQUENCE_NAME})
+"""What may tell a b-value where nothing else does."""
 
 WANTED = tuple(
     sorted(
-        {CHARSET, MEDIA_CLASS, MEDIA_INSTANCE, *SPACING_TAGS, *DIFFUSION_TAGS, *CSA_TAGS, *component.ELEMENTS}
+        {
+            CHARSET,
+            MEDIA_CLASS,
+            MEDIA_INSTANCE,
+            *SPACING_TAGS,
+            *DIFFUSION_TAGS,
+            *CSA_TAGS,
+            *component.ELEMENTS,
+            diffusion.SEQUENCE_NAME,
+        }
         | {0x00290000 | block for block in BLOCKS}
         | {column.tag for column in COLUMNS if column.tag}
     )
@@ -294,7 +304,7 @@ def _spacing(get: Getter) -> Sequence[object]:
 
 def _diffusion(get: Getter) -> Sequence[object]:
     row = {name: element_value(get, COLUMN[name]) for name in ("modality", "b_value", "b_x", "b_y", "b_z")}
-    row |= {"b_frame": None} | dict(read_diffusion(lambda tag: None if tag in _CSA else get(tag), row))
+    row |= {"b_frame": None} | dict(read_diffusion(lambda tag: None if tag in _LATER else get(tag), row))
     return [row[name] for name in diffusion.COLUMNS]
 
 
@@ -319,6 +329,20 @@ def csa_alone(fields: Fields, columns: Mapping[str, pa.Array]) -> Bools:
             found |= np.array([*named, False])[fields.codes(tag)]
     alone: Bools = found & np.asarray(columns["b_value"].is_null())
     return alone
+
+
+def named_b_values(fields: Fields, columns: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
+    """Return the b-values, from Siemens' Sequence Name too; ``csa_alone`` comes before, its header has directions."""
+    tags = (MODALITY, diffusion.SEQUENCE_NAME)
+    if not fields.tagged(diffusion.SEQUENCE_NAME):
+        return {}
+
+    def convert(get: Getter) -> tuple[object]:
+        is_mr = element_value(get, COLUMN["modality"]) == "MR"
+        return (diffusion.read_name(get) if is_mr else None,)
+
+    found = per_combination(fields, tags, ("b_value",), convert)["b_value"]
+    return {"b_value": columns["b_value"].fill_null(found)}
 
 
 def _parse_numbers(fields: Fields, column: Column, components: int) -> Numbers:

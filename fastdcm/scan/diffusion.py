@@ -25,9 +25,12 @@ Found = tuple[float | None, Direction | None, str | None]
 
 COLUMNS = ("b_value", "b_x", "b_y", "b_z", "b_frame")
 ORIENTATION, PATIENT_POSITION, PHASE_ENCODING, COMMENT = 0x00200037, 0x00185100, 0x00181312, 0x00204000
+SEQUENCE_NAME = 0x00180024
 GE_AXES = {"COL": ((-1, 0, 0), (0, -1, 0), (0, 0, 1)), "ROW": ((0, 1, 0), (-1, 0, 0), (0, 0, 1))}
 """GE's frequency, phase and slice, each in row, column and normal of the image, by phase encoding direction."""
 _CANON = re.compile(rb"b=(\d+(?:\.\d+)?)(?:\(([-+.\d]+),([-+.\d]+),([-+.\d]+)\))?", re.ASCII)
+_SIEMENS_NAME = re.compile(rb"\*?[a-z]+\d?_b(\d{1,5})(?:t|#\d+)?", re.ASCII)
+"""``*ep_b1000#5`` (its fifth direction), ``ep_b50t`` (trace), ``*ep_b0``; not ``*ep_b0_1000``, a map of several."""
 
 
 def read_diffusion(get: Getter, row: Row) -> Mapping[str, float | str | None]:
@@ -150,7 +153,21 @@ def _canon(get: Getter) -> Found:
     return numbers[0], direction if len(direction) == 3 else None, "image"
 
 
-_VENDORS: tuple[Callable[[Getter], Found], ...] = (_siemens, _siemens_csa, _ge, _philips, _uih, _canon)
+def read_name(get: Getter) -> float | None:
+    """Return the b-value in a Sequence Name of Siemens' form: what is left where private elements were taken out."""
+    name = get(SEQUENCE_NAME)
+    match = _SIEMENS_NAME.fullmatch(name.value.strip(b" \0")) if name else None
+    return float(match[1]) if match else None
+
+
+def _siemens_name(get: Getter) -> Found:
+    return read_name(get), None, None
+
+
+_VENDORS: tuple[Callable[[Getter], Found], ...] = (
+    *(_siemens, _siemens_csa, _ge, _philips, _uih, _canon),
+    _siemens_name,  # the last: others have directions too
+)
 
 _ELEMENTS = (*_SIEMENS, *_UIH, _GE, *_GE_PARTS, _PHILIPS, *_PHILIPS_PARTS)
 ELEMENTS = (
@@ -158,4 +175,4 @@ ELEMENTS = (
     *sorted({element.group << 16 | block for element in _ELEMENTS for block in BLOCKS}),
     *sorted({element.group << 16 | block << 8 | element.element for element in _ELEMENTS for block in BLOCKS}),
 )
-"""What is read here but for the CSA header and the standard's b-value and direction."""
+"""What is read here but for the Sequence Name, the CSA header and the standard's b-value and direction."""

@@ -31,6 +31,7 @@ from fastdcm.scan.columns import (
     element_columns,
     element_value,
     media_class,
+    named_b_values,
     take_values,
 )
 from fastdcm.scan.find import Fault, FoundFile, os_fault, path_bytes, source_root, with_status
@@ -190,6 +191,7 @@ def _walked_table(walked: Walked, files: Sequence[FoundFile]) -> tuple[pa.Table,
     slow = np.array([kind.slow for kind in kinds], np.bool_)[codes]
     columns = element_columns(fields) | _fact_columns(facts, keywords)
     slow |= csa_alone(fields, columns)
+    columns |= named_b_values(fields, columns)
     columns["transfer_syntax"] = take_values([kind.transfer_syntax for kind in kinds], codes, TYPES["transfer_syntax"])
     columns["n_frames"] = take_values([kind.n_frames for kind in kinds], codes, TYPES["n_frames"])
     columns["source"] = pa.array([file.source for file in files], TYPES["source"])

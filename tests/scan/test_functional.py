@@ -789,6 +789,51 @@ def test_a_csa_header_of_any_length(tmp_path: Path, length: int) -> None:
     assert differences([str(tmp_path)], all_files([str(tmp_path)])) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("*ep_b1000#5", 1000.0),
+        ("*ep_b0", 0.0),
+        ("ep_b50t", 50.0),
+        ("*re_b800t", 800.0),
+        ("*ez2_b400#12", 400.0),
+        ("*ep_b0_1000", None),  # a map made of several
+        ("*tfl3d1_16ns", None),
+        ("ep_b", None),
+        ("*ep_b100000", None),
+    ],
+)
+def test_the_sequence_name_of_siemens_where_nothing_else_is_left(
+    tmp_path: Path, name: str, expected: float | None
+) -> None:
+    def edit(_: int, dataset: Dataset) -> None:
+        dataset.SequenceName = name
+
+    dicomgen.make_series(tmp_path, n=1, modality="MR", edit=edit)
+    row, _ = read(next(tmp_path.iterdir()))
+    assert (row["b_value"], row["b_x"], row["b_frame"]) == (expected, None, None)
+    assert differences([str(tmp_path)], all_files([str(tmp_path)])) == []
+
+
+def csa_beside_anothers_element(dataset: Dataset) -> None:
+    reserved_by_another(dataset)
+    csa(dataset)
+
+
+@pytest.mark.parametrize("vendor", [siemens, csa, siemens_and_csa, csa_beside_anothers_element])
+def test_what_siemens_says_elsewhere_wins_over_the_sequence_name(
+    tmp_path: Path, vendor: Callable[[Dataset], None]
+) -> None:
+    def edit(_: int, dataset: Dataset) -> None:
+        dataset.SequenceName = "*ep_b700#5"
+        vendor(dataset)
+
+    dicomgen.make_series(tmp_path, n=2, modality="MR", edit=edit)
+    row, _ = read(min(tmp_path.iterdir()))
+    assert (row["b_value"], row["b_x"], row["b_y"]) == (1000.0, 0.6, -0.8)
+    assert differences([str(tmp_path)], all_files([str(tmp_path)])) == []
+
+
 def test_another_vendors_element_is_no_b_value(tmp_path: Path) -> None:
     frames = np.zeros((1, ROWS, COLUMNS), np.uint16)
     for modality, vendor in (("MR", reserved_by_another), ("CT", siemens)):
