@@ -35,7 +35,7 @@ from fastdcm.run.tables import (
 from fastdcm.run.target import Target
 from fastdcm.scan.references import count_objects
 from fastdcm.store.commit import writing
-from fastdcm.version import __version__
+from fastdcm.version import __version__, installed_versions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -336,15 +336,9 @@ def _report_document(run: Run, engine: Engine, report: Report, generation: str) 
 def versions() -> dict[str, str]:
     """Return the versions of what decides values and bytes."""
     import platform
-    from importlib.metadata import PackageNotFoundError, version
 
-    found = {"python": platform.python_version(), "fastdcm": __version__}
-    for name in ("numpy", "pyarrow", "pydicom", "imagecodecs", "numcodecs"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    ours = {"python": platform.python_version(), "fastdcm": __version__}
+    return ours | installed_versions(("numpy", "pyarrow", "pydicom", "imagecodecs", "numcodecs"))
 
 
 def keep_journal(run: Run, state: State) -> None:

@@ -8,9 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import socket
 import stat
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -93,6 +91,8 @@ def _folder() -> Iterator[str]:
     The file beside it is locked while the folder is in use. Numbers of processes would not tell: ``TMPDIR`` may be
     shared by containers, each of which counts its own.
     """
+    import tempfile
+
     _remove_orphans()
     with writing("a temporary folder (TMPDIR)"):
         descriptor, lock = tempfile.mkstemp(prefix=_prefix(), suffix=_LOCK)
@@ -107,6 +107,8 @@ def _folder() -> Iterator[str]:
 
 
 def _prefix() -> str:
+    import socket
+
     return f"fastdcm-{socket.gethostname()}-"  # of this host: some file systems keep locks from other hosts
 
 
@@ -127,6 +129,8 @@ def _remove(lock: str) -> None:
 @lru_cache(maxsize=1)
 def _remove_orphans() -> None:
     """Remove the folders of processes that are gone, once a process; what it may not see stays."""
+    import tempfile
+
     with suppress(OSError):
         for path in sorted(Path(tempfile.gettempdir()).iterdir()):
             if path.name.startswith(_prefix()) and path.name.endswith(_LOCK):

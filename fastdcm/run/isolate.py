@@ -17,14 +17,10 @@ import pickle
 import resource
 import select
 import signal
-import socket
 import struct
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 from fastdcm.errors import Code
@@ -149,6 +145,10 @@ class _Child:
     """A child process and the ways to it."""
 
     def __init__(self) -> None:
+        import socket
+        import subprocess
+        from multiprocessing.connection import Connection
+
         ours, theirs = socket.socketpair()
         alive, self._alive = os.pipe()
         marks = _shared_bytes()
@@ -217,13 +217,15 @@ class _Child:
 
     def end(self) -> None:
         """End the child; one that the kernel holds (a dead network file system) is left to it."""
+        from subprocess import TimeoutExpired
+
         self._process.kill()
         self._connection.close()
         os.close(self._alive)
         self._marks.close()
         try:
             self._process.wait(5)
-        except subprocess.TimeoutExpired:
+        except TimeoutExpired:
             return
 
 
@@ -232,6 +234,8 @@ def _shared_bytes() -> int:
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("fastdcm")
     else:
+        import tempfile
+
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
     os.truncate(descriptor, _STEP.size)
@@ -253,6 +257,8 @@ def _ending(code: int) -> str:
 
 def serve(connection: int, alive: int, marks: int) -> None:
     """Answer calls until nobody asks any more; the descriptors are those of the parent's ``_Child``."""
+    from multiprocessing.connection import Connection
+
     _end_with_parent(alive)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))

@@ -114,17 +114,17 @@ class Ledger:
         """Return one column of the outcomes: what was claimed, else what the scan found."""
         import pyarrow as pa
 
+        from fastdcm.scan.arrow import number_array
+
         places: dict[str | None, int] = {}
         said = [places.setdefault(_text(getattr(claim, name)), len(places)) for claim in self._claims]
         rows = np.flatnonzero(final < 0)
-        found = pa.table({name: index.instances[name]}).take(rows)[name].cast(pa.string()).combine_chunks()
-        found = found.dictionary_encode()
+        found = pa.table({name: index.instances[name]}).take(number_array(rows))[name].cast(pa.string())
+        found = found.combine_chunks().dictionary_encode()
         scanned = [places.setdefault(text, len(places)) for text in (*found.dictionary.to_pylist(), None)]
         codes = np.array([*said, 0], np.int32)[final]
         codes[rows] = np.array(scanned, np.int32)[found.indices.fill_null(len(scanned) - 1).to_numpy()]
-        return pa.DictionaryArray.from_arrays(
-            pa.array(codes, mask=codes == places[None]), pa.array(places, pa.string())
-        )
+        return pa.DictionaryArray.from_arrays(number_array(codes, codes == places[None]), pa.array(places, pa.string()))
 
     def _converted_claim(self, file: int) -> Claim:
         remarks = sorted(self._remarks.get(file, ()))

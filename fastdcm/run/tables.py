@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -40,6 +39,8 @@ def files_table(index: Index, outcomes: Outcomes) -> pa.Table:
     """Return files.parquet: one row an input file, numbered in the order (source, path bytes)."""
     import pyarrow as pa
 
+    from fastdcm.scan.arrow import number_array
+
     instances = index.instances
 
     def numbers(name: str, kind: pa.DataType) -> pa.ChunkedArray:
@@ -47,7 +48,7 @@ def files_table(index: Index, outcomes: Outcomes) -> pa.Table:
 
     return pa.table(
         {
-            "file": np.arange(instances.num_rows),
+            "file": number_array(np.arange(instances.num_rows)),
             "source": numbers("source", pa.int32()),
             "path": instances["path"],
             "size": numbers("size", pa.int64()),
@@ -85,6 +86,8 @@ def _frames_part(volumes: Sequence[VolumeFrames], first: int) -> pa.Table:
     """Return the rows of some volumes; ``volume`` numbers them from ``first``."""
     import pyarrow as pa
 
+    from fastdcm.scan.arrow import number_array
+
     columns: dict[str, list[Any]] = {name: [] for name in StoredColumns._fields}
     counts: list[int] = []
     files: list[int | None] = []
@@ -97,7 +100,7 @@ def _frames_part(volumes: Sequence[VolumeFrames], first: int) -> pa.Table:
     numbers = np.repeat(np.arange(first, first + len(counts), dtype=np.int32), np.asarray(counts, np.int64))
     return pa.table(
         {
-            "volume": pa.array(numbers, pa.int32()),
+            "volume": number_array(numbers),
             "t": pa.array(columns["t"], pa.int32()),
             "c": pa.array(columns["c"], pa.int32()),
             "z": pa.array(columns["z"], pa.int32()),
@@ -119,12 +122,12 @@ def _plain_schema(table: pa.Table) -> pa.Schema:
 
 def _plain_parts(table: pa.Table) -> Iterator[pa.Table]:
     """Yield the rows as the store has them, so many at a time."""
-    import pyarrow as pa
+    from fastdcm.scan.arrow import number_array
 
     schema = _plain_schema(table)
     for start in range(0, max(table.num_rows, 1), ROWS_AT_A_TIME):
         part = table.slice(start, ROWS_AT_A_TIME).cast(schema).combine_chunks()
-        yield part.take(pa.array(np.arange(part.num_rows)))  # fresh: what lies under nulls has no say
+        yield part.take(number_array(np.arange(part.num_rows)))  # fresh: what lies under nulls has no say
 
 
 def volumes_hash(records: Iterable[Record]) -> str:
@@ -183,6 +186,8 @@ def write_tables(dest: Place, tables: Mapping[str, pa.Table], report: Json, root
         The target failed.
     """
     if isinstance(dest, Url):
+        import tempfile
+
         with tempfile.TemporaryDirectory(prefix="fastdcm-tables-") as folder:
             for partial, final in _write_partials(Path(folder), tables, report, root, generation):
                 put_file(str(dest / final.name), partial)

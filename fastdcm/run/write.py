@@ -131,7 +131,8 @@ class Writer:
         from fastdcm.series.plan import shard_tasks
         from fastdcm.series.sources import source_facts
 
-        files = source_facts(self._index, np.unique(np.concatenate([plan.frames.instance for plan in plans])))
+        instances = {row for plan in plans for row in plan.frames.instance.tolist()}
+        files = source_facts(self._index, np.array(sorted(instances)))
         partials = [self._partial(plan.path) for plan in plans]
         return tuple(
             WholeVolume(plan, partial, tuple(shard_tasks(plan, self._index, partial, files)))

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from fastdcm.model import COLUMN, COLUMNS, Column, Floats
 from fastdcm.scan import component, diffusion, rules
+from fastdcm.scan.arrow import number_array
 from fastdcm.scan.csa import names_b_value
 from fastdcm.scan.diffusion import ELEMENTS, read_diffusion
 from fastdcm.scan.index import index_schema
@@ -162,8 +163,7 @@ def _encode(values: Sequence[Any], kind: pa.DataType) -> tuple[npt.NDArray[np.in
 
 def _masked(codes: Codes) -> pa.Array:
     """Return codes as int32 indices, null for -1."""
-    absent = codes < 0
-    return pa.array(codes.astype(np.int32, copy=False), mask=absent if absent.any() else None)
+    return number_array(codes.astype(np.int32, copy=False), codes < 0)
 
 
 def per_combination(

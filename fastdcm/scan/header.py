@@ -18,6 +18,7 @@ from fastdcm.errors import MAY_PASS, PAUSES_S, Code, Outcome
 from fastdcm.model import COLUMN
 from fastdcm.objects import is_url
 from fastdcm.scan import grid, reference, rules
+from fastdcm.scan.arrow import number_array
 from fastdcm.scan.bounded import NO_ELEMENTS
 from fastdcm.scan.columns import (
     MEDIA_CLASS,
@@ -196,7 +197,7 @@ def _walked_table(walked: Walked, files: Sequence[FoundFile]) -> tuple[pa.Table,
     columns["n_frames"] = take_values([kind.n_frames for kind in kinds], codes, TYPES["n_frames"])
     columns["source"] = pa.array([file.source for file in files], TYPES["source"])
     columns["path"] = pa.array([file.path for file in files], TYPES["path"])
-    columns["size"], columns["mtime_ns"] = pa.array(sizes), pa.array(facts[:, Fact.MTIME_NS])
+    columns["size"], columns["mtime_ns"] = number_array(sizes), number_array(facts[:, Fact.MTIME_NS])
     verdicts: dict[int, Verdict] = {number: file.error for number, file in enumerate(files) if file.error}
     for number, kind in _to_decide(facts, sizes, codes, kinds):
         if number not in verdicts:
@@ -275,10 +276,10 @@ def _fact_columns(facts: Facts, keywords: Codes) -> dict[str, pa.Array]:
     return {
         "repaired": take_values([str(Code.REPAIRED_SYNTAX)], facts[:, Fact.REPAIRED] - 1, TYPES["repaired"]),
         "pixel_keyword": take_values(_KEYWORDS, keywords, TYPES["pixel_keyword"]),
-        "pixel_offset": pa.array(facts[:, Fact.PIXEL_OFFSET], mask=no_pixels),
-        "pixel_length": pa.array(facts[:, Fact.PIXEL_LENGTH], mask=no_pixels),
-        "table_offset": pa.array(facts[:, Fact.TABLE_OFFSET], mask=no_table),
-        "table_length": pa.array(facts[:, Fact.TABLE_LENGTH], mask=no_table),
+        "pixel_offset": number_array(facts[:, Fact.PIXEL_OFFSET], no_pixels),
+        "pixel_length": number_array(facts[:, Fact.PIXEL_LENGTH], no_pixels),
+        "table_offset": number_array(facts[:, Fact.TABLE_OFFSET], no_table),
+        "table_length": number_array(facts[:, Fact.TABLE_LENGTH], no_table),
     }
 
 

@@ -26,6 +26,7 @@ from fastdcm.model import Index
 from fastdcm.scan.compact import plain
 from fastdcm.scan.find import FoundFile
 from fastdcm.scan.index import FRAMES, INSTANCES, READER, SOURCES, STARTED, load_index
+from fastdcm.version import installed_versions
 
 RACY_NS = 10 * 10**9
 """A file changed so shortly before its header was read may change again under the same time: 2 s on some file systems,
@@ -76,9 +77,7 @@ class KeptIndex:
 @lru_cache(maxsize=1)
 def reader_version() -> str:
     """Return what names this reader of headers: a digest of its code, and the version of pydicom."""
-    from importlib.metadata import version
-
-    digest = hashlib.sha256(version("pydicom").encode())
+    digest = hashlib.sha256(installed_versions(["pydicom"])["pydicom"].encode())
     here = Path(__file__).parent
     for path in sorted([*here.glob("*.py"), *here.glob("*.c"), *here.parent.glob("*.py")]):
         digest.update(path.read_bytes())

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import os
 import stat
-import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
@@ -191,6 +190,8 @@ class Spool(Reader):
             The temporary folder (TMPDIR) is full.
         """
         if self._file is None and self.size + len(data) > SPOOL_MEMORY_BYTES:
+            import tempfile
+
             self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed with the spool
             self._write(memoryview(self._memory))
             self._memory = bytearray()

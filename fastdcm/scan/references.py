@@ -138,6 +138,8 @@ def referring_files(index: Index) -> pa.Table:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    from fastdcm.scan.arrow import number_array
+
     files = index.instances
     no_image = pc.and_(
         pc.equal(files["outcome"], str(Outcome.NOT_IMAGE)),
@@ -146,7 +148,8 @@ def referring_files(index: Index) -> pa.Table:
     made = pc.is_in(files["sop_class_uid"], pa.array(sorted(REFERRING_IMAGES)))
     rows = np.flatnonzero(pc.or_(no_image, made).to_numpy())
     names = ["source", "path", "outcome", "sop_class_uid", "sop_instance_uid", "patient_id", "study_uid", "series_uid"]
-    return files.select([*names, "modality"]).take(rows).append_column("row", pa.array(rows))
+    places = number_array(rows)
+    return files.select([*names, "modality"]).take(places).append_column("row", places)
 
 
 def count_objects(index: Index, *, images: bool = True) -> dict[str, int]:

@@ -276,6 +276,8 @@ def _studies(index: Index) -> list[Study]:
     """Return the distinct (patient_id, study_uid) of all DICOM files, sorted; absent ids come first."""
     import pyarrow.compute as pc
 
+    from fastdcm.scan.arrow import number_array
+
     table = index.instances.select(["patient_id", "study_uid", "sop_instance_uid"]).unify_dictionaries()
     is_dicom = pc.or_(pc.is_valid(table["sop_instance_uid"]), pc.is_valid(table["study_uid"])).to_numpy()
     texts, codes = [], []
@@ -285,8 +287,6 @@ def _studies(index: Index) -> list[Study]:
         codes.append(np.concatenate([np.zeros(0, np.int64), *found])[is_dicom])
         texts.append([*known, None])
     patients, studies = texts
-    both = np.unique(
-        codes[0] * len(studies) + codes[1]
-    ).tolist()  # not group_by: its import takes as long as 100 volumes
+    both = pc.unique(number_array(codes[0] * len(studies) + codes[1])).to_pylist()  # not group_by: its import is slow
     pairs = [(patients[one // len(studies)], studies[one % len(studies)]) for one in both]
     return sorted(pairs, key=lambda pair: (pair[0] or "", pair[1] or "", pair[0] is not None))

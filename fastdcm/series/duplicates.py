@@ -75,7 +75,7 @@ def _copies(frames: Frames, rows: Ints) -> list[Copies]:
     if len(rows) < 2:
         return []
     uids, instances = frames.texts["sop_instance_uid"][rows], frames.instance[rows]
-    if len(set(uids.tolist())) == len(np.unique(instances)):
+    if len(set(uids.tolist())) == len(set(instances.tolist())):
         return []
     found: dict[str, dict[int, Copy]] = {}
     for row, uid, frame, instance in zip(

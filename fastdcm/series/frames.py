@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fastdcm.model import COLUMNS, FRAME_COLUMNS, Columns, Floats, Frames, Index, Ints, Texts
+from fastdcm.scan.arrow import number_array
 from fastdcm.scan.compact import plain
 
 BATCH_FRAMES = 1 << 14
@@ -106,10 +107,10 @@ class SeriesFrames:
         """Yield the series from ``first`` up to ``last``, sorted within themselves."""
         rows = self._rows[self._starts[first] : self._starts[last]].astype(np.int64)
         series = np.repeat(np.arange(first, last), np.diff(self._starts[first : last + 1]))
-        instance = _ranks(self._table["sop_instance_uid"].take(pa.array(rows)))
+        instance = _ranks(self._table["sop_instance_uid"].take(number_array(rows)))
         order = np.lexsort((rows, instance, series))
         rows = rows[order]
-        yield from _batch(self._table.take(pa.array(rows)), rows, series, self._lookup)
+        yield from _batch(self._table.take(number_array(rows)), rows, series, self._lookup)
 
 
 _ALWAYS = frozenset(
@@ -149,7 +150,7 @@ def _weights(table: pa.Table) -> Ints:
     several = pc.or_(pc.greater(table["n_frames"], 1).fill_null(False), table["mosaic_tiles"].is_valid())
     rows = np.flatnonzero(several.to_numpy())
     if len(rows):
-        part = table.take(pa.array(rows))
+        part = table.take(number_array(rows))
         needed = ("n_frames", "size", "rows", "columns", "samples", "bits_allocated", "pixel_length", "pixel_offset")
         tiles = np.clip(np.nan_to_num(_numbers(part, "mosaic_tiles"), nan=1.0), 1, MAX_TILES)
         counts[rows] = (_frame_counts({name: _numbers(part, name) for name in needed}) * tiles).astype(np.int64)

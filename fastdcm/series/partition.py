@@ -251,8 +251,10 @@ def _frame_of_reference(frames: Frames, rows: Ints) -> tuple[list[str], tuple[Re
     """Return the frame of reference of each frame, none where every instance has its own (an anonymiser's work)."""
     texts = [text or "" for text in frames.texts["frame_of_reference_uid"].tolist()]
     used = {texts[row] for row in rows.tolist()}
-    instances = len(np.unique(frames.instance[rows]))
-    if len(used) > 1 and "" not in used and len(used) == instances:
+    if len(used) < 2 or "" in used:
+        return texts, ()
+    instances = len(set(frames.instance[rows].tolist()))
+    if len(used) == instances:
         single = (frames.numbers["n_frames"][rows] <= 1) | (frames.tile[rows] >= 0)
         if single.all():
             message = f"all {instances} images have a Frame of Reference UID of their own; it was ignored."

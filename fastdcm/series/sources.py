@@ -48,11 +48,12 @@ def source_facts(index: Index, instances: Ints) -> dict[int, SourceFacts]:
     dict
         By row; equal formats are the same object, so that they are pickled once.
     """
+    from fastdcm.scan.arrow import number_array
     from fastdcm.scan.compact import plain
     from fastdcm.scan.find import decode_path, source_root
 
     roots = [source_root(source) for source in index.sources]
-    table = index.instances.select([*_PLACE_COLUMNS, *_FORMAT_COLUMNS]).take(instances)
+    table = index.instances.select([*_PLACE_COLUMNS, *_FORMAT_COLUMNS]).take(number_array(instances))
     columns = [plain(column).to_pylist() for column in table.columns]  # not float64: whole numbers are exact
     found = {}
     for instance, *values in zip(instances.tolist(), *columns, strict=True):

@@ -191,7 +191,7 @@ def _stack(
 
 def _slots_of(missing: Sequence[int], slices: int) -> Ints:
     """Return the place on the full grid of each slice that is there."""
-    return np.setdiff1d(np.arange(slices + len(missing)), np.asarray(missing, dtype=np.int64))
+    return np.delete(np.arange(slices + len(missing)), np.asarray(missing, dtype=np.int64))
 
 
 def _split_at_gaps(draft: Draft, positions: Floats, slots: Ints, plane: Plane, tolerances: Tolerances) -> list[Draft]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import math
 import os
-import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -246,7 +245,7 @@ def replace(partial: str | os.PathLike[str], final: str | os.PathLike[str], tras
         parents = _make_groups([target])
         sync([source, *parents])
         if os.path.lexists(target):
-            os.rename(target, os.path.join(os.fspath(trash), secrets.token_hex(8)))
+            os.rename(target, os.path.join(os.fspath(trash), os.urandom(8).hex()))
         _move(source, target)
         _sync_names(parents)
 

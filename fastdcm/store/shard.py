@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from fastdcm.model import ArraySpec, Json
 from fastdcm.series.layout import Region, parse_codec
+from fastdcm.store.blosc import compress
 from fastdcm.store.commit import writing
 from fastdcm.store.cut import cut
 
@@ -222,12 +223,9 @@ def _encoder(codec: Json) -> Encoder:
         return _raw
     if codec["name"] == "gzip":
         return lambda chunk: _gzip(chunk, settings["level"])
-    from numcodecs import blosc
-
-    blosc.use_threads = False  # one call, one thread, its own context: workers are the parallelism
     name, level = settings["cname"].encode(), settings["clevel"]
     shuffle, block_bytes = _SHUFFLES[settings["shuffle"]], settings["blocksize"]
-    return lambda chunk: blosc.compress(chunk, name, level, shuffle, block_bytes)
+    return lambda chunk: compress(chunk, name, level, shuffle, block_bytes)
 
 
 def _raw(chunk: Array) -> memoryview:
