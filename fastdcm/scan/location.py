@@ -33,7 +33,7 @@ def encode_path(os_path: str | bytes) -> str:
         Bytes that are no UTF-8 become ``%XX``; ``%`` becomes ``%25`` only where two hexadecimal digits follow, and
         ``!`` at the end of a name ``%21``.
     """
-    text = os.fsdecode(os_path)
+    text = os_path if isinstance(os_path, str) else os.fsdecode(os_path)
     if text.isascii() and "%" not in text and "!" not in text:
         return text
     readable = os.fsencode(text).decode("utf-8", "surrogateescape")

@@ -132,7 +132,8 @@ def _walk(header: bytes, transfer_syntax: str, policy: Policy) -> _Layout | None
     if policy == "full":
         kept = [e for e in walked if _in_full(e.tag, e.vr, e.length)]
     else:
-        kept = [e for e in walked if e.tag in _KEPT and not _too_long(e.tag, e.vr, e.length)]
+        known = [e for e in walked if e.tag in _KEPT]
+        kept = [e for e in known if e.length <= tag_json.BINARY_BYTES_MAX or not _too_long(e.tag, e.vr, e.length)]
     tags = {tag: (vr, data[offset : offset + length]) for tag, vr, offset, length in kept}
     return _Layout(header, start, walked, kept, tags if len(tags) == len(kept) else {})
 
@@ -223,8 +224,6 @@ def _in_full(tag: int, vr: str, length: int) -> bool:
 
 def _too_long(tag: int, vr: str, length: int) -> bool:
     """Tell whether an element is binary and longer than what belongs into a document."""
-    if length <= tag_json.BINARY_BYTES_MAX:  # most are
-        return False
     return length > tag_json.binary_bytes_max(tag) and tag_json.resolve_vr(tag, vr, False) in tag_json.BINARY
 
 

@@ -149,7 +149,7 @@ def walk_elements(header: bytes, explicit: bool) -> list[Element]:
     """
     if _compiled is not None:
         status, elements = _compiled.walk_elements(header, explicit)
-        found = [Element(*element) for element in elements]
+        found = list(map(Element._make, elements))
     else:
         status, found = walk_elements_python(header, explicit)
     if status not in (Status.OK, Status.CUT):

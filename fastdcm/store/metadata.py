@@ -55,7 +55,7 @@ def volume_documents(plan: VolumePlan, facts: VolumeFacts) -> dict[str, bytes]:
     scale, translation = axis_transforms(plan)
     for axis in "zyx":
         place = plan.array.axes.index(axis)
-        documents |= _coordinate(axis, coordinates(plan, axis, scale[place], translation[place]))
+        documents |= _coordinate(axis, plan, scale[place], translation[place])
     attributes: Json = {
         "ome": ome_attributes(plan, __version__, modality, facts.segments),
         "fastdcm": fastdcm_attributes(plan, facts, modality),
@@ -175,13 +175,20 @@ def coordinates(plan: VolumePlan, axis: str, scale: float, translation: float) -
     geometry = plan.volume.geometry
     if axis == "z" and not geometry.uniform:
         return np.asarray(geometry.z_mm, dtype=np.float64)
-    return translation + np.arange(plan.array.shape[plan.array.axes.index(axis)], dtype=np.float64) * scale
+    return _even(plan.array.shape[plan.array.axes.index(axis)], scale, translation)
 
 
-def _coordinate(axis: str, values: Floats) -> dict[str, bytes]:
+@lru_cache(_REMEMBERED)
+def _even(count: int, scale: float, translation: float) -> Floats:
+    """Return evenly spaced coordinates; they are shared, and never changed."""
+    return translation + np.arange(count, dtype=np.float64) * scale
+
+
+def _coordinate(axis: str, plan: VolumePlan, scale: float, translation: float) -> dict[str, bytes]:
+    values = coordinates(plan, axis, scale, translation)
     return {
         f"0/{axis}/zarr.json": _coordinate_document(axis, len(values)),
-        f"0/{axis}/c.0": values.astype("<f8").tobytes(),
+        f"0/{axis}/c.0": values.astype("<f8", copy=False).tobytes(),
     }
 
 
@@ -198,7 +205,9 @@ def _bytes_array(path: str, data: bytes) -> dict[str, bytes]:
     return {f"{path}/zarr.json": _json(document), f"{path}/c.0": data}
 
 
-_ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=np.generic.item)
+_ENCODER = json.JSONEncoder(
+    allow_nan=False, check_circular=False, ensure_ascii=False, separators=(",", ":"), default=np.generic.item
+)
 
 
 def _json(value: object) -> bytes:
