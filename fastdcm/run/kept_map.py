@@ -103,14 +103,18 @@ def keep_map(folder: Path, found: SeriesMap, started_ns: int) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from fastdcm.scan.arrow import number_array
+
     facts = found.facts
-    lists = pa.ListArray.from_arrays(pa.array(facts.starts, pa.int32()), pa.array(facts.files))
-    columns = (facts.series, pa.array(map(bytes, facts.digests), pa.binary()), facts.array_bytes, facts.task_bytes)
+    lists = pa.ListArray.from_arrays(number_array(facts.starts.astype(np.int32)), number_array(facts.files))
+    digests = pa.array(map(bytes, facts.digests), pa.binary())
+    sizes = map(number_array, (facts.array_bytes, facts.task_bytes))
     table = found.table
-    for name, column in zip(_FACTS, (*columns, lists), strict=True):
-        table = table.append_column(name, pa.array(column))
+    for name, column in zip(_FACTS, (number_array(facts.series), digests, *sizes, lists), strict=True):
+        table = table.append_column(name, column)
     told = {_MADE_BY: _made_by(found.book.options, started_ns), _REUSED: _digest_of(found.book.reused).encode()}
-    table = table.filter(pa.array(_by_headers_alone(found)[facts.series])).replace_schema_metadata(told)
+    rows = np.flatnonzero(_by_headers_alone(found)[facts.series])
+    table = table.take(number_array(rows)).replace_schema_metadata(told)
     partial = folder / f".{MAP}.partial"
     pq.write_table(table, partial, compression="zstd")
     partial.replace(folder / MAP)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastdcm.model import COLUMNS, Index
-from fastdcm.scan.compact import compact, numbers_of, plain, slim
+from fastdcm.scan.compact import FEW_ROWS, compact, numbers_of, plain, slim
 from fastdcm.scan.index import build_index, index_schema, no_frames
 from fastdcm.series.frames import iter_series
 
@@ -66,8 +67,14 @@ def test_a_ct_takes_a_third_of_its_columns() -> None:
     assert held.to_pylist() == table.to_pylist()
 
 
-def test_batches_of_different_codes_become_one_index() -> None:
+def test_few_rows_are_left_as_they_are() -> None:
+    table = pa.Table.from_pylist([{"source": 0, "slope": 1.0}] * (FEW_ROWS - 1), index_schema())
+    assert slim(table).equals(table)
+
+
+def test_batches_of_different_codes_become_one_index(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few values in one batch, many in the next: codes of 8 bits, of 16, and none."""
+    monkeypatch.setattr(sys.modules[slim.__module__], "FEW_ROWS", 0)
     spread = [np.zeros(50), np.arange(2_000) % 300, np.arange(700) * 1.5, np.full(3, np.nan)]
     batches, expected = [], []
     for number, values in enumerate(spread):
