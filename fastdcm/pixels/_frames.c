@@ -82,6 +82,21 @@ DEFINE_FINISH(8, int8_t, uint8_t)
 DEFINE_FINISH(16, int16_t, uint16_t)
 DEFINE_FINISH(32, int32_t, uint32_t)
 
+/* Three samples a pixel to three planes. Without the wider instructions it is as slow as numpy; the linker's choice among
+ * both is one of the GNU C library. */
+#if defined(__GNUC__) && defined(__x86_64__) && defined(__GLIBC__)
+__attribute__((target_clones("avx2", "default")))
+#endif
+LOOP void split_three(const uint8_t *restrict from, uint8_t *restrict first, uint8_t *restrict second,
+                      uint8_t *restrict third, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        first[i] = from[3 * i];
+        second[i] = from[3 * i + 1];
+        third[i] = from[3 * i + 2];
+    }
+}
+
 /* Stored values to output values where they are; 0 where one does not fit. */
 static int finish(void *values, size_t bytes, const Frame *frame)
 {
@@ -335,9 +350,32 @@ static PyObject *finish_values(PyObject *self, PyObject *args)
     return PyErr_Occurred() ? NULL : PyBool_FromLong(fit);
 }
 
+static PyObject *split_samples(PyObject *self, PyObject *args)
+{
+    Py_buffer from, to;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "y*w*", &from, &to)) return NULL;
+    int ok = from.len == to.len && from.len % 3 == 0;
+    if (ok) {
+        size_t count = (size_t)from.len / 3;
+        uint8_t *planes = to.buf;
+        Py_BEGIN_ALLOW_THREADS
+        split_three(from.buf, planes, planes + count, planes + 2 * count, count);
+        Py_END_ALLOW_THREADS
+    }
+    PyBuffer_Release(&from);
+    PyBuffer_Release(&to);
+    if (!ok) {
+        PyErr_SetString(PyExc_ValueError, "these samples do not fit these planes");
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef functions[] = {
     {"read_fragment", read_fragment, METH_VARARGS,
      "(path, size, mtime_ns, header_bytes, memory) -> header, the fragment in memory; None: not done"},
+    {"split_samples", split_samples, METH_VARARGS, "(three bytes a pixel, three planes)"},
     {"finish_values", finish_values, METH_VARARGS, "(values, *Finish) -> whether all fit"},
     {"read_frames", read_frames, METH_VARARGS, "(paths, plan, block, frame_bytes) -> headers, None: not done"},
     {NULL, NULL, 0, NULL},

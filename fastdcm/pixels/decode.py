@@ -202,7 +202,7 @@ FILLERS = (b"\x55" * 64, b"\xaa" * 64)
 
 def _decode_stream(data: Data, stream: Codestream, pixels: PixelFormat, out: Array | None) -> Array:
     """Decode by imagecodecs, or where it fails by a plugin of pydicom; colour as RGB, samples first."""
-    converts = _is_ybr(stream, pixels) and stream.codec == "jpeg" and not stream.lossless and stream.samples == 3
+    converts = converts_ybr(stream, pixels)
     data = _with_end(data, stream)
     try:
         array = decoder_of(stream, converts)(data, out=memory_for(out, decoded_type(stream), pixels))
@@ -299,7 +299,7 @@ def _by_pydicom(data: bytes, stream: Codestream, pixels: PixelFormat, error: Exc
     lossless = "1.2.840.10008.1.2.4.70" if stream.lossless else None
     extended = "1.2.840.10008.1.2.4.51" if stream.codec == "jpeg" and stream.bits > 8 else None
     decoder = get_decoder(lossless or extended or FALLBACK_SYNTAX[stream.codec])
-    colour = "YBR_FULL" if _is_ybr(stream, pixels) else "RGB"
+    colour = "YBR_FULL" if is_ybr(stream, pixels) else "RGB"
     options: dict[str, Any] = {
         "rows": pixels.rows,
         "columns": pixels.columns,
@@ -363,7 +363,7 @@ def finish_native(array: Array, pixels: PixelFormat) -> Array:
     return _as_rgb(array, None, pixels)
 
 
-def _is_ybr(stream: Codestream | None, pixels: PixelFormat) -> bool:
+def is_ybr(stream: Codestream | None, pixels: PixelFormat) -> bool:
     """Tell whether decoded samples are luminance and chroma: the codestream's word counts before the header's."""
     if pixels.samples != 3:
         return False
@@ -372,8 +372,13 @@ def _is_ybr(stream: Codestream | None, pixels: PixelFormat) -> bool:
     return pixels.photometric.startswith(("YBR_FULL", "YBR_PARTIAL"))
 
 
+def converts_ybr(stream: Codestream, pixels: PixelFormat) -> bool:
+    """Tell whether the decoder itself makes RGB of luminance and chroma."""
+    return stream.codec == "jpeg" and not stream.lossless and stream.samples == 3 and is_ybr(stream, pixels)
+
+
 def _as_rgb(array: Array, stream: Codestream | None, pixels: PixelFormat) -> Array:
-    if not _is_ybr(stream, pixels) or array.dtype.kind != "u":
+    if not is_ybr(stream, pixels) or array.dtype.kind != "u":
         return array
     bits = stream.bits if stream is not None and stream.bits else pixels.bits_stored
     return ybr_to_rgb(array, min(bits, 8 * array.dtype.itemsize), pixels.photometric.startswith("YBR_PARTIAL"))

@@ -7,7 +7,7 @@ inflated into memory once, under a bound, and read from there.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -19,6 +19,8 @@ from fastdcm.scan.opened import is_plain
 from fastdcm.scan.reading import Reader
 from fastdcm.scan.reference import find_pixels
 
+HEADER_BYTES = 2**16
+"""Most headers are shorter."""
 HEADER_BYTES_MAX = 64 * 2**20
 """A longer header is not handed out: no tags, no palette."""
 FILE_META_BYTES_MAX = 2**20
@@ -171,8 +173,16 @@ def _inflate(file: SourceFile) -> SourceFile:
 
     for part in inflate(read, file.size - start):
         whole += part
-    offset, length = find_pixels(BytesIO(whole[start : start + HEADER_BYTES_MAX]), len(whole) - start)
+    offset, length = _find_pixels(whole, start)
     return SourceFile(file.reader, len(whole), start + offset, length, memoryview(whole), file.bytes_read)
+
+
+def _find_pixels(whole: bytearray, start: int) -> tuple[int, int]:
+    """Find the pixel value among the first bytes of a data set, or else among as many as a header may have."""
+    size = len(whole) - start
+    with suppress(SourceError):
+        return find_pixels(BytesIO(memoryview(whole)[start : start + HEADER_BYTES]), size)
+    return find_pixels(BytesIO(memoryview(whole)[start : start + HEADER_BYTES_MAX]), size)
 
 
 def _file_meta_end(head: bytes) -> int:

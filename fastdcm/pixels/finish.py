@@ -70,7 +70,9 @@ def rescale_of(
     stored: np.dtype[Any], slope: float, intercept: float, dtype: np.dtype[Any], unused: tuple[int, int] = (0, 0)
 ) -> Finish | None:
     """Return what ``finish_of`` does, of integers of a type whose unused bits are gone, or as ``native`` tells them."""
-    if slope == 0 or not (float(slope).is_integer() and float(intercept).is_integer()):
+    if stored.itemsize != dtype.itemsize or slope == 0:
+        return None
+    if not (float(slope).is_integer() and float(intercept).is_integer()):
         return None
     low, high = _fitting(int(slope), int(intercept), stored, dtype)
     if low > high or dtype.itemsize > 4:

@@ -18,7 +18,7 @@ from fastdcm.model import FrameFault, FrameSource, PixelFormat, ValueRule
 from fastdcm.pixels import native, values
 from fastdcm.pixels.ahead import Ahead
 from fastdcm.pixels.batch import read_plain
-from fastdcm.pixels.compressed import read_compressed
+from fastdcm.pixels.compressed import read_compressed, read_frames
 from fastdcm.pixels.file import SourceFile, open_source
 from fastdcm.pixels.frame import (
     UNDEFINED_LENGTHS,
@@ -188,7 +188,8 @@ def _read_file(
             layout = layout_of(file, cells[0][1], expand_palette=wanted.rule.channels == 3)
             findings.notes += [(cells[0][0], code, message) for code, message in layout.notes]
             header = file.header()
-            for frame, group in _by_frame(cells).items():
+            done = read_frames(file, layout, cells, wanted.rule, wanted.rows, wanted.out, wanted.begin)
+            for frame, group in _by_frame([cell for cell in cells if cell[0] not in done]).items():
                 _read_group(file, layout, frame, group, wanted, findings, last=last)
             findings.bytes_read += file.bytes_read
     except Exception as error:

@@ -48,7 +48,7 @@ def both(path: Path) -> Both | None:
     out, read = read_all(cells, rule, (pixels.rows, pixels.columns))
     with without_compiled():
         plain, expected = read_all(cells, rule, (pixels.rows, pixels.columns))
-    assert read == expected
+    assert read._replace(bytes_read=0) == expected._replace(bytes_read=0)
     assert read.faults or read.overflow or np.array_equal(out, plain, equal_nan=out.dtype.kind == "f")
     grey = LOSSY.get(pixels.transfer_syntax, 0)
     tolerance = 2 if grey and pixels.samples == 3 else grey

@@ -174,9 +174,8 @@ def both_ways(
     with without_compiled():
         expected = read_cells(sources, rule, rows, plain)
     bad = {fault.cell for fault in found.faults}
-    if bad or found.overflow:  # a frame may have been read twice then
-        found, expected = found._replace(bytes_read=0), expected._replace(bytes_read=0)
-    assert found == expected
+    assert found.bytes_read >= expected.bytes_read  # a frame may have been read twice
+    assert found._replace(bytes_read=0) == expected._replace(bytes_read=0)
     good = [cell for cell in range(len(sources)) if cell not in bad and not found.overflow]
     np.testing.assert_array_equal(out[good], plain[good])
     return found, out

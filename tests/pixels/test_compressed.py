@@ -15,9 +15,21 @@ from hypothesis import strategies as st
 
 from fastdcm.errors import Code
 from fastdcm.model import FrameSource, ValueRule
-from fastdcm.pixels import compressed, finish
+from fastdcm.pixels import compressed, finish, straight
 from fastdcm.pixels.compressed import read_compressed
-from tests.pixels.sources import EXPLICIT, JPEG, RLE, Array, both_ways, items, pixel_format, value_rule, write
+from tests.pixels.sources import (
+    EXPLICIT,
+    JPEG,
+    RLE,
+    Array,
+    both_ways,
+    element,
+    items,
+    pixel_format,
+    read_all,
+    value_rule,
+    write,
+)
 from tests.pixels.test_decode import GREY, LOSSLESS, RGB8
 
 SHAPE = GREY["s16"][0].shape
@@ -179,14 +191,109 @@ def test_blocks_that_are_not_decoded_into(tmp_path: Path) -> None:
     assert short([tiled, lut, source._replace(frame=1)], value_rule("int16")) == []
     both_ways([lut], value_rule("uint16"), SHAPE)
     out = np.zeros((2, *SHAPE[::-1]), "<i2").transpose(0, 2, 1)
-    assert read_compressed([source], value_rule("int16"), (0, 40), out, lambda _: None) == {}
+    assert list(read_compressed([source], value_rule("int16"), (0, 40), out[:, :40, :56], lambda _: None)) == [0]
+    np.testing.assert_array_equal(out[0], VALUES)
 
 
-def test_colour_is_left_to_the_plain_way(tmp_path: Path) -> None:
-    source = encoded(tmp_path, RGB8, 8, "jpeg-lossless")
-    found, out = both_ways([source], value_rule("uint8", 3), SHAPE)
+COLOUR_SHORT = ("jpeg-lossless", "jpeg-lossless-sv1", "jpeg-ls", "jpeg-2000", "htj2k", "htj2k-rpcl")
+
+
+def short_colour(source: FrameSource, dtype: str = "uint8") -> list[int]:
+    out = np.zeros((1, 3, *SHAPE), dtype)
+    return list(read_compressed([source], value_rule(dtype, 3), (0, SHAPE[0]), out, lambda _: None))
+
+
+@pytest.mark.parametrize("codec", LOSSLESS)
+@pytest.mark.parametrize("photometric", ["RGB", "YBR_FULL", "YBR_RCT", "YBR_FULL_422"])
+def test_bytes_of_colour(tmp_path: Path, codec: str, photometric: str) -> None:
+    source = encoded(tmp_path, RGB8, 8, codec)
+    source = source._replace(format=source.format._replace(photometric=photometric))
+    found, out = both_ways([source, None, source], value_rule("uint8", 3), SHAPE)
     assert found.faults == ()
-    np.testing.assert_array_equal(out[0], RGB8)
+    if photometric == "RGB" or (photometric == "YBR_RCT" and codec == "jpeg-2000"):
+        np.testing.assert_array_equal(out[0], RGB8)
+    needs_more = photometric.startswith("YBR_FULL") and codec == "jpeg-ls"  # others say themselves that they are RGB
+    assert short_colour(source) == ([0] if codec in COLOUR_SHORT and not needs_more else [])
+    assert short_colour(source, "uint16") == short_colour(source)
+    both_ways([source._replace(intercept=1.0)], value_rule("uint8", 3), SHAPE)
+    both_ways([source], value_rule("uint8", 3, invert=True), SHAPE)
+    both_ways([source], value_rule("uint8", 3), SHAPE, (1, 17))
+
+
+@pytest.mark.parametrize("subsampling", ["444", "422", "420"])
+@pytest.mark.parametrize("photometric", ["RGB", "YBR_FULL", "YBR_FULL_422"])
+@pytest.mark.parametrize("bits_stored", [8, 7])
+@pytest.mark.parametrize("signed", [False, True])
+def test_jpeg_of_colour(tmp_path: Path, subsampling: str, photometric: str, bits_stored: int, signed: bool) -> None:
+    stream = bytes(ic.jpeg8_encode(np.ascontiguousarray(np.moveaxis(RGB8, 0, -1)), level=90, subsampling=subsampling))
+    for cut in (stream, stream.replace(b"JFIF", b"XXXX")):
+        changes = {"photometric": photometric, "bits_stored": bits_stored, "signed": signed}
+        source = write(
+            tmp_path / f"{len(list(tmp_path.iterdir()))}", pixel_format(RGB8, JPEG + "50", **changes), items(cut)
+        )
+        both_ways([source], value_rule("uint8", 3), SHAPE)
+        both_ways([source], value_rule("int8", 3), SHAPE)
+        assert short_colour(source) == ([0] if not signed else [])
+
+
+def test_a_large_frame_of_colour_goes_the_plain_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = encoded(tmp_path, RGB8, 8, "jpeg-ls")
+    monkeypatch.setattr(straight, "ASIDE_BYTES_MAX", RGB8.nbytes)
+    assert short_colour(source) == [0]
+    monkeypatch.setattr(straight, "ASIDE_BYTES_MAX", RGB8.nbytes - 1)
+    assert short_colour(source) == []
+
+
+@pytest.mark.parametrize("codec", [*SHORT, "deflated-frames", "jpeg-xl"])
+def test_many_frames_of_one_file(tmp_path: Path, codec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = LOSSLESS[codec]
+    frames = np.stack([np.roll(VALUES, 3 * n, 1) for n in range(11)])
+    streams = [case.encode(frame, 16) for frame in frames]
+    source = write(tmp_path / "a", pixel_format(VALUES, case.syntax, n_frames=11), items(*streams))
+    order = [3, 0, 10, 7, 1, 2, 9, 4, 5, 8, 6]
+    cells: list[FrameSource | None] = [source._replace(frame=frame) for frame in order]
+    found, out = both_ways(cells, value_rule("int16"), SHAPE)
+    assert (found.faults, found.notes) == ((), ())
+    np.testing.assert_array_equal(out, frames[order])
+    found, out = both_ways([*cells, None, cells[0], source._replace(frame=11)], value_rule("int16"), SHAPE)
+    assert [(fault.cell, fault.code) for fault in found.faults] == [(13, Code.TRUNCATED)]
+    np.testing.assert_array_equal(out[12], frames[3])
+    scaled: list[FrameSource | None] = [source._replace(frame=n, intercept=float(n)) for n in range(11)]
+    both_ways(scaled, value_rule("int32"), SHAPE)
+    assert both_ways(scaled, value_rule("int16"), SHAPE)[0].overflow  # the largest value is in every frame
+    plain: list[int] = []
+    monkeypatch.setattr("fastdcm.pixels.read.read_frame", lambda *a: plain.append(a[2]))
+    read_all(cells, value_rule("int16"), SHAPE)
+    assert plain == ([] if codec in SHORT else order)
+
+
+def test_a_bad_frame_of_many_spoils_no_other(tmp_path: Path) -> None:
+    frames = [np.roll(VALUES, 3 * n, 1) for n in range(9)]
+    streams = [LOSSLESS["jpeg-ls"].encode(frame, 16) for frame in frames]
+    streams[2] = streams[2][:60] + b"\xff" * 300
+    streams[5] = LOSSLESS["jpeg-ls"].encode(VALUES[:9], 16)
+    streams[7] = LOSSLESS["jpeg-2000"].encode(frames[7], 16)
+    source = write(tmp_path / "a", pixel_format(VALUES, JPEG + "80", n_frames=9), items(*streams))
+    cells: list[FrameSource | None] = [source._replace(frame=frame) for frame in range(9)]
+    found, out = both_ways(cells, value_rule("int16"), SHAPE)
+    assert [(fault.cell, fault.code) for fault in found.faults] == [(2, Code.DECODE), (5, Code.DECODE)]
+    assert [(cell, code) for cell, code, _ in found.notes] == [(7, Code.REPAIRED_SYNTAX)]
+    for good in (0, 1, 3, 4, 6, 7, 8):
+        np.testing.assert_array_equal(out[good], frames[good])
+
+
+def test_a_palette_is_applied(tmp_path: Path) -> None:
+    grey, bits = GREY["u8"]
+    tables = b"".join(element(0x00281101 + n, "US", struct.pack("<HHH", 256, 0, 8)) for n in range(3)) + b"".join(
+        element(0x00281201 + n, "OW", bytes(range(256)[:: 1 - 2 * (n == 1)])) for n in range(3)
+    )
+    pixels = pixel_format(grey, JPEG + "80", photometric="PALETTE COLOR", n_frames=2)
+    stream = LOSSLESS["jpeg-ls"].encode(grey, bits)
+    source = write(tmp_path / "a", pixels, items(stream, stream), before=tables)
+    cells: list[FrameSource | None] = [source, source._replace(frame=1)]
+    found, out = both_ways(cells, value_rule("uint8", 3), SHAPE)
+    assert found.faults == ()
+    np.testing.assert_array_equal(out[1], [grey, 255 - grey, grey])
 
 
 def test_what_is_wrong_is_told_as_ever_and_spoils_no_other_cell(tmp_path: Path) -> None:
@@ -310,5 +417,14 @@ def test_values_that_cannot_be_finished_so() -> None:
             finish.FRAMES.finish_values(values, *row)
     with pytest.raises(ValueError, match="finished"):
         finish.FRAMES.finish_values(bytearray(5), 2, 0, 0, 0, 0, 5, 3, 1)
+    with pytest.raises(ValueError, match="samples"):
+        finish.FRAMES.split_samples(bytes(9), bytearray(12))
+    with pytest.raises(ValueError, match="samples"):
+        finish.FRAMES.split_samples(bytes(8), bytearray(8))
+    for count in (0, 1, 5, 15, 16, 17, 33, 100):
+        pixels = np.random.default_rng(count).integers(0, 256, (count, 3)).astype("u1")
+        planes = np.zeros((3, count), "u1")
+        finish.FRAMES.split_samples(pixels, planes)
+        np.testing.assert_array_equal(planes, pixels.T)
     with pytest.raises((BufferError, TypeError)):
         finish.FRAMES.finish_values(np.zeros((4, 4), "<i2")[:, ::2], 2, 0, 0, 0, 0, 5, 3, 1)
