@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -35,9 +34,6 @@ from fastdcm.series.catalog import burned_in_risk
 from fastdcm.series.layout import Region, choose_chunks, parse_codec, shard_count, task_regions
 from fastdcm.series.sources import SourceFacts, frame_sources, source_facts
 from fastdcm.series.values import channel_count, fill_value_of, is_segmentation, used_rows, value_rule
-
-if TYPE_CHECKING:
-    pass
 
 VOLUME_DOCUMENTS = 9
 """Files of a volume besides its shards: three groups and arrays' zarr.json, and two for each of z, y and x."""
