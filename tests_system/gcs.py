@@ -74,7 +74,7 @@ class _Gate(BaseHTTPRequestHandler):
 
 @contextmanager
 def google(binary: Path, folder: Path, *, exclusive: bool) -> Iterator[str]:
-    """Serve an empty bucket ``box``; give the URL that ``GOOGLE_BASE_URL`` takes."""
+    """Serve an empty bucket ``box``; give the URL of the gate before it."""
     port = free_port()
     backend = f"http://127.0.0.1:{port}"
     flags = ["-backend", "filesystem", "-filesystem-root", folder / "data", "-scheme", "http", "-host", "127.0.0.1"]

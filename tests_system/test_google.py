@@ -32,8 +32,15 @@ def bucket(
 ) -> Iterator[str]:
     """Serve a bucket ``box``, whose creates are exclusive if the parameter says so; give the URL of the server."""
     with google(binary, tmp_path / "gcs", exclusive=request.param) as url:
-        monkeypatch.setenv("GOOGLE_BASE_URL", url)
-        monkeypatch.setenv("GOOGLE_SKIP_SIGNATURE", "true")
+        account = {
+            "gcs_base_url": url,
+            "disable_oauth": True,
+            "client_email": "",
+            "private_key": "",
+            "private_key_id": "",
+        }
+        (tmp_path / "account.json").write_text(json.dumps(account))
+        monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT", str(tmp_path / "account.json"))
         monkeypatch.setenv("GOOGLE_ALLOW_HTTP", "true")
         forget_stores()
         yield url

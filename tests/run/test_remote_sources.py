@@ -11,7 +11,7 @@ import pytest
 import fastdcm
 from fastdcm.errors import UsageError
 from fastdcm.load.volume import Store
-from fastdcm.scan.remote import REQUESTS
+from fastdcm.scan.remote import BLOCK_BYTES, REQUESTS
 from tests import dicomgen
 from tests.archives import files_of, tar_bytes, zip_bytes
 from tests.httpserver import http_server
@@ -96,4 +96,19 @@ def test_requests_are_few_and_at_once(tmp_path: Path) -> None:
             assert {method for method, _, _ in asked} == {"GET"}
             assert REQUESTS // 4 <= seen.most_at_once <= REQUESTS
     fastdcm.convert(folder, tmp_path / "local.zarr")
+    assert volumes_of(tmp_path / "remote.zarr") == volumes_of(tmp_path / "local.zarr")
+
+
+def test_an_archive_far_away_is_asked_for_each_block_once(tmp_path: Path) -> None:
+    for number in range(3):
+        dicomgen.make_series(tmp_path / "export" / str(number), n=16, series=f"s{number}", rows=200, columns=190)
+    data = zip_bytes(files_of(tmp_path / "export"))
+    (tmp_path / "far.zip").write_bytes(data)
+    with http_server(tmp_path, wait_s=0.1) as (url, seen):
+        fastdcm.scan(f"{url}/far.zip", workers=1)
+        asked = [wanted.removeprefix("bytes=").split("-") for _, _, wanted in seen.requests if wanted]
+        assert sum(int(end) + 1 - int(start) for start, end in asked) <= len(data) + 4 * BLOCK_BYTES
+        assert REQUESTS // 4 <= seen.most_at_once <= REQUESTS
+        fastdcm.convert(f"{url}/far.zip", tmp_path / "remote.zarr", workers=1)
+    fastdcm.convert(tmp_path / "far.zip", tmp_path / "local.zarr")
     assert volumes_of(tmp_path / "remote.zarr") == volumes_of(tmp_path / "local.zarr")
