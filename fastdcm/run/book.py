@@ -2,6 +2,7 @@
 
 An entry is worked out when it is asked for: the frames from the index, the volumes by grouping, the plans by planning.
 Kept are those that were asked for last, and those that cannot be worked out again: planned anew without bad frames.
+A run that will ask for all of them once more has the others on disk.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from fastdcm.model import Answer, Frames, Index, Ints, Json, Options, Reason, Vo
 from fastdcm.run.across import flag_entry, flag_reused
 from fastdcm.run.records import FrameNote
 from fastdcm.run.series import Bad, Names, SeriesEntry, group_series, plan_series
+from fastdcm.run.spool import Spool
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -70,6 +72,8 @@ class SeriesBook:
     """What comparing pixels found about a series."""
     flags: Mapping[int, Reason] = field(default_factory=dict)
     """A reason for all volumes of some series."""
+    spool: Spool | None = None
+    """Where entries go that are held no longer; None: they are worked out again."""
     _kept: dict[int, SeriesEntry] = field(default_factory=dict)
     _recent: dict[int, SeriesEntry] = field(default_factory=dict)
     _recent_images: int = 0
@@ -82,7 +86,11 @@ class SeriesBook:
         """Return one series, grouped and planned."""
         found = self._kept.get(number) or self._recent.get(number)
         if found is None:
-            found = flag_entry(self.plan(self.group(number)), self.flags.get(number))
+            if self.spool is not None and number in self.spool:
+                found = self.spool.get(number, self.frames[number])
+            else:
+                found = self.plan(self.group(number))
+            found = flag_entry(found, self.flags.get(number))
             self.remember(number, found)
         return found
 
@@ -117,7 +125,10 @@ class SeriesBook:
         self._recent_images += len(entry.frames) + ENTRY_IMAGES
         while self._recent_images > RECENT_IMAGES and len(self._recent) > 1:
             oldest = next(iter(self._recent))
-            self._recent_images -= len(self._recent.pop(oldest).frames) + ENTRY_IMAGES
+            entry = self._recent.pop(oldest)
+            self._recent_images -= len(entry.frames) + ENTRY_IMAGES
+            if self.spool is not None and oldest not in self.flags:
+                self.spool.put(oldest, entry)
 
     def flag(self, flags: Mapping[int, Reason]) -> None:
         """Add a reason to all volumes of some series, now and whenever they are worked out again."""

@@ -31,6 +31,7 @@ from fastdcm.run.records import (
 )
 from fastdcm.run.report import Report
 from fastdcm.run.rounds import Build, withhold_bad, write_store
+from fastdcm.run.spool import Spool
 from fastdcm.run.survey import map_index
 from fastdcm.run.target import check_target, hold_target
 from fastdcm.run.write import Writer
@@ -207,13 +208,22 @@ def dry(run: Run, engine: Engine, sources: Sequence[str]) -> Report:
 def run_conversion(run: Run, engine: Engine, sources: Sequence[str]) -> Report:
     """Convert: the pipeline from files to a report."""
     started = time.monotonic()
-    with hold_target(run.target):
+    with hold_target(run.target), Spool(run.target.work) as spool:
         scanned = scan_sources(run, engine, sources)
         finished = finished_report(run, scanned)
         if finished is not None:
             return replace(finished, seconds=time.monotonic() - started)
         journal, (index, earlier) = known_journal(run), _merged(run, scanned)
-        found = map_index(engine, index, run.options, ask=True, journal=journal, earlier=earlier, progress=run.progress)
+        found = map_index(
+            engine,
+            index,
+            run.options,
+            ask=True,
+            journal=journal,
+            earlier=earlier,
+            spool=spool,
+            progress=run.progress,
+        )
         forget_finished(run.target)
         keep_index(run.target.index, index, scanned.started_ns)
         with writing("the map"):

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 SMALLEST_BATCH, LARGEST_BATCH = 1024, 4096
 """Files of one header task; a task costs some ms whatever it holds, so they grow with what was found before."""
+JOINED_BATCHES = 16
+"""Header tables that become one, whose columns take less memory, while others are still being read."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,16 +129,10 @@ def scan_headers(
         No source, a source that is not there, or no file in any.
     """
     from fastdcm.scan.compact import slim
-    from fastdcm.scan.find import absolute_source, find_files
+    from fastdcm.scan.find import find_files
     from fastdcm.scan.kept import new_or_changed, open_kept
 
-    missing = [repr(source) for source in sources if not (is_url(source) or os.path.lexists(source))]
-    if missing or not sources:
-        raise UsageError(f"no such file or folder: {', '.join(missing)}" if missing else "no source given")
-    try:
-        roots = tuple(absolute_source(source) for source in sources)
-    except SourceError as error:
-        raise UsageError(f"a source cannot be read: {error.message}") from None
+    roots = _roots_of(sources)
     started_ns, walked, asked, done = time.time_ns(), 0, 0, 0
     kept = open_kept(earlier, roots) if earlier is not None else None
     held = np.zeros(0 if kept is None else kept.rows, np.bool_)
@@ -160,19 +156,44 @@ def scan_headers(
             walked = asked if kept is None else walked
             yield roots, batch
 
-    tables: list[Headers] = []
     crashed: list[FoundFile] = []
-    for (_, batch), result in map_tasks(_read_batch, batches(), engine):
-        if isinstance(result, Exception):
-            crashed += batch
-        else:
-            tables.append((slim(result[0]), result[1]))
-        done += len(batch)
-        tell()
+
+    def read() -> Iterator[Headers]:
+        nonlocal done
+        for (_, batch), result in map_tasks(_read_batch, batches(), engine):
+            if isinstance(result, Exception):
+                crashed.extend(batch)
+            else:
+                yield slim(result[0]), result[1]
+            done += len(batch)
+            tell()
+
+    tables = list(_joined(read()))
     if not walked:
         raise UsageError("the sources hold no file at all")
     tables += _read_singly(engine, roots, crashed)
     return Scanned(roots, started_ns, walked, tables, kept, held)
+
+
+def _roots_of(sources: Sequence[str]) -> tuple[str, ...]:
+    """Return the sources as they are walked. Raises UsageError as ``scan_headers`` does."""
+    from fastdcm.scan.find import absolute_source
+
+    missing = [repr(source) for source in sources if not (is_url(source) or os.path.lexists(source))]
+    if missing or not sources:
+        raise UsageError(f"no such file or folder: {', '.join(missing)}" if missing else "no source given")
+    try:
+        return tuple(absolute_source(source) for source in sources)
+    except SourceError as error:
+        raise UsageError(f"a source cannot be read: {error.message}") from None
+
+
+def _joined(batches: Iterable[Headers]) -> Iterator[Headers]:
+    from fastdcm.scan.index import join_batches
+
+    stream = iter(batches)
+    while latest := list(islice(stream, JOINED_BATCHES)):
+        yield join_batches(latest)
 
 
 def _read_singly(engine: Engine, roots: tuple[str, ...], files: Sequence[FoundFile]) -> Iterator[Headers]:

@@ -36,6 +36,7 @@ from fastdcm.run.references import planned_holders, references_table
 from fastdcm.run.regroup import Context, leave_out_bad
 from fastdcm.run.select import select
 from fastdcm.run.series import Names, SeriesEntry, name_series
+from fastdcm.run.spool import Spool
 from fastdcm.scan.references import count_objects
 
 if TYPE_CHECKING:
@@ -218,11 +219,13 @@ def map_index(
     ask: bool = False,
     journal: Journal | None = None,
     earlier: EarlierMap | None = None,
+    spool: Spool | None = None,
     progress: Callback = silent,
 ) -> SeriesMap:
     """Group and plan what is in an index, a batch of series after the other; the rest as in ``survey_on``.
 
-    Series that did not change since the ``earlier`` map are not grouped again: it says what they are.
+    Series that did not change since the ``earlier`` map are not grouped again: it says what they are. Series that are
+    held no longer go to the ``spool``, if there is one, until they are asked for.
     """
     from fastdcm.series.frames import SeriesFrames
 
@@ -231,7 +234,8 @@ def map_index(
     usable, faults = with_bad_images(index)
     progress(Progress("group", files=index.instances.num_rows))
     frames = SeriesFrames(usable)
-    book = SeriesBook(frames, faults, options, name_series(usable, journal), reused_uids(usable, frames), index)
+    names, reused = name_series(usable, journal), reused_uids(usable, frames)
+    book = SeriesBook(frames, faults, options, names, reused, index, spool=spool)
     context = Context(options, book.names, index, engine if ask else None)
     known = journal.bad if journal else {}
     unchanged = find_unchanged(earlier, book, known)

@@ -85,6 +85,12 @@ def ordered_index(sources: Sequence[str], batches: Iterable[tuple[pa.Table, pa.T
     return Index(tuple(sources), rows, _frames(frames, order) if frames else no_frames()), order
 
 
+def join_batches(batches: Iterable[tuple[pa.Table, pa.Table]]) -> tuple[pa.Table, pa.Table]:
+    """Return batches as one, in their order: many small tables take more memory than one, and more time at the end."""
+    instances, frames = tables_of(batches)
+    return _instances(instances, None), join_tables(frames, frames_schema())
+
+
 def tables_of(batches: Iterable[tuple[pa.Table, pa.Table]]) -> tuple[list[pa.Table], list[pa.Table]]:
     """Return the instance tables and the frame tables of batches, these numbered as if all rows were one batch."""
     instances, frames, first_row = [], [], 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import sys
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastdcm.model import COLUMNS, Index
-from fastdcm.scan.compact import FEW_ROWS, compact, numbers_of, plain, slim
-from fastdcm.scan.index import build_index, index_schema, no_frames
+from fastdcm.model import Index
+from fastdcm.scan.compact import compact, numbers_of, plain, slim
+from fastdcm.scan.index import build_index, index_schema, join_batches, no_frames
 from fastdcm.series.frames import iter_series
 
 KINDS = {pa.int32(): st.integers(-(2**31), 2**31 - 1), pa.int64(): st.integers(-(2**63), 2**63 - 1),
@@ -56,25 +55,20 @@ def test_what_does_not_repeat_stays_as_it_is() -> None:
     assert compact(pa.array(["a", "a"])).type == pa.string()
 
 
-def test_a_ct_takes_a_third_of_its_columns() -> None:
+def test_numbers_that_repeat_take_a_third() -> None:
     rows, slices = 20_000, 100
     row = {"source": 0, "size": 526_336, "rows": 512, "columns": 512, "slope": 1.0, "intercept": -1024.0,
            "n_frames": 1, "spacing_x": 0.7, "spacing_y": 0.8, "bits_stored": 12, "series_uid": "1.2",
            "pixel_keyword": "PixelData"}  # fmt: skip
     table = pa.Table.from_pylist([row | {"position_z": float(n % slices)} for n in range(rows)], index_schema())
-    held = slim(table)
-    assert held.nbytes - len(COLUMNS) * 8 * rows < sum(table[name].nbytes for name in [*row, "position_z"]) / 3
+    held, _ = join_batches([(slim(table.slice(start, 3_000)), no_frames()) for start in range(0, rows, 3_000)])
+    before, after = (sum(one[name].nbytes for name in [*row, "position_z"]) for one in (table, held))
+    assert after < before / 3
     assert held.to_pylist() == table.to_pylist()
 
 
-def test_few_rows_are_left_as_they_are() -> None:
-    table = pa.Table.from_pylist([{"source": 0, "slope": 1.0}] * (FEW_ROWS - 1), index_schema())
-    assert slim(table).equals(table)
-
-
-def test_batches_of_different_codes_become_one_index(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_of_different_codes_become_one_index() -> None:
     """Few values in one batch, many in the next: codes of 8 bits, of 16, and none."""
-    monkeypatch.setattr(sys.modules[slim.__module__], "FEW_ROWS", 0)
     spread = [np.zeros(50), np.arange(2_000) % 300, np.arange(700) * 1.5, np.full(3, np.nan)]
     batches, expected = [], []
     for number, values in enumerate(spread):
@@ -82,7 +76,9 @@ def test_batches_of_different_codes_become_one_index(monkeypatch: pytest.MonkeyP
                  "series_uid": f"1.{number}", "pixel_keyword": "PixelData", "position_z": float(value),
                  "slope": None if place % 2 else 1.0, "echo_number": place % 3}
                 for place, value in enumerate(values)]  # fmt: skip
-        batches.append((slim(pa.Table.from_pylist(rows, index_schema())), no_frames()))
+        table = slim(pa.Table.from_pylist(rows, index_schema()))
+        halves = (table.slice(0, len(table) // 2), table.slice(len(table) // 2))
+        batches.append(join_batches([(half, no_frames()) for half in halves]))
         expected += rows
     index = build_index(["x"], reversed(batches))
     got = index.instances.select(list(expected[0])).to_pylist()
