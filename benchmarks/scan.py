@@ -28,6 +28,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from fastdcm.cli.entry import YOUNG_OBJECTS
 from fastdcm.model import Options, Resources
 from fastdcm.run.execute import start_engine
 from fastdcm.run.headers import read_index
@@ -100,6 +101,7 @@ def measure(folder: str, rounds: int, listed: int) -> list[Figure]:
     listed : int
         Files that SimpleITK lists.
     """
+    gc.set_threshold(YOUNG_OBJECTS)  # as the command line does
     paths = [full_path([folder], file.source, file.path) for file in find_files([folder])]
     with tempfile.TemporaryDirectory() as some:
         for number, path in enumerate(paths[:listed]):
