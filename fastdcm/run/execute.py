@@ -21,7 +21,6 @@ from fastdcm.errors import UsageError
 from fastdcm.model import Resources
 from fastdcm.run.cluster import JOB_WAIT_S, start_jobs
 from fastdcm.run.futures import AWAY_S, attempt, map_futures
-from fastdcm.run.futures import WorkerLost as WorkerLost
 from fastdcm.run.isolate import end_children
 from fastdcm.run.machine import memory_limit, worker_count
 from fastdcm.run.progress import Callback, Progress, silent

@@ -19,7 +19,8 @@ import numpy.typing as npt
 from fastdcm.errors import Code, Outcome, SourceError, UsageError
 from fastdcm.model import Index
 from fastdcm.objects import is_url
-from fastdcm.run.execute import Engine, WorkerLost, map_tasks
+from fastdcm.run.execute import Engine, map_tasks
+from fastdcm.run.futures import WorkerLost
 from fastdcm.run.progress import Callback, Progress, silent
 
 if TYPE_CHECKING:

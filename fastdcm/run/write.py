@@ -16,7 +16,8 @@ from fastdcm.errors import Code, TargetError
 from fastdcm.model import FrameFault, Index, Options, ShardResult, ShardTask, VolumePlan
 from fastdcm.objects import is_url
 from fastdcm.run.away import run_anywhere
-from fastdcm.run.execute import Engine, WorkerLost, map_tasks
+from fastdcm.run.execute import Engine, map_tasks
+from fastdcm.run.futures import WorkerLost
 from fastdcm.run.task import Unit, UnitResult, VolumeResult, WholeVolume, WrittenVolume, remove_partial
 
 UNIT_BYTES = 32 * 2**20

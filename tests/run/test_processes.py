@@ -13,11 +13,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import dask
+import distributed  # noqa: F401 - before dask.config.set: its own settings would go with those that are set here
 import numpy as np
 import pytest
 
 from fastdcm.model import Resources
-from fastdcm.run.execute import SMALLEST_WORKER_BYTES, Engine, WorkerLost, map_tasks, start_engine
+from fastdcm.run.execute import SMALLEST_WORKER_BYTES, Engine, map_tasks, start_engine
+from fastdcm.run.futures import WorkerLost
 from fastdcm.run.isolate import Mark, call
 from fastdcm.run.progress import Progress
 from tests import dicomgen
